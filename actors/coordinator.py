@@ -1,0 +1,322 @@
+"""The coordinator: takes runs, drives them, answers for them. One per cluster and namespace.
+
+It performs what plans say and contains no policy of its own. Values above the inline limit pass it by reference, and
+those below it as opaque bytes, so that no user code runs here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aiecs_ray.actors.gate import Gate
+from aiecs_ray.actors.pools import Pools
+from aiecs_ray.actors.run import Run, Services
+from aiecs_ray.errors import BusyError, ResultExpiredError, RunLostError
+from aiecs_ray.messages import PROTOCOL, Event, Limits, RunRequest, Settled, ToolSpec
+from aiecs_ray.model import TaskStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from aiecs_ray.backend import Backend
+    from aiecs_ray.config import Settings
+
+PAGE_BYTES = 16 * 2**20
+"""Bytes of inline results in one answer."""
+EVENTS_PER_ANSWER = 10_000
+LEASE_INTERVAL = 1.0
+NODES_INTERVAL = 5.0
+STUBS = 10_000
+"""Ids of expired runs that are remembered, so that asking for them says what happened."""
+
+
+class Page(NamedTuple):
+    """Some results of a run, and the index of the next one (None: there are no more)."""
+
+    settled: list[Settled]
+    following: int | None
+
+
+class Answer(NamedTuple):
+    """What ``execute`` returns: the run, its first results, or the tools it does not know."""
+
+    run: str
+    page: Page | None = None
+    unknown: tuple[str, ...] = ()
+
+
+class RunStatus(NamedTuple):
+    """Where a run stands."""
+
+    run: str
+    status: str
+    total: int
+    ended: int
+    specs: tuple[str, ...] = ()
+
+
+class Coordinator:
+    """Holds every run of a cluster.
+
+    Args:
+        backend: where replicas run and results are cached.
+        settings: the limits.
+        incarnation: part of every run id; another incarnation answers ``RunLostError`` for it.
+        result_bytes: how many bytes of finished runs' results are kept.
+        random, token, clock: sources of randomness and of the time of day.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        settings: Settings,
+        *,
+        incarnation: str,
+        result_bytes: int,
+        random: Callable[[], float],
+        token: Callable[[int], bytes],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._backend = backend
+        self._settings = settings
+        self._incarnation = incarnation
+        self._result_bytes = result_bytes
+        self._random, self._token, self._clock = random, token, clock
+        self._pools = Pools(backend, settings, lambda: asyncio.get_running_loop().time())
+        self._runs: OrderedDict[str, Run] = OrderedDict()
+        self._expired: OrderedDict[str, None] = OrderedDict()
+        self._leases: dict[str, Any] = {}
+        self._gates: dict[str, Gate] = {}
+        self._keeper: asyncio.Task[None] | None = None
+        self._operations: dict[str, int] = {}
+
+    # --- clients -------------------------------------------------------------------------------------------
+
+    async def hello(self, client: str, lease: Any) -> dict[str, Any]:
+        """Greet a client: remember its lease, and say who answers."""
+        self._start_keeper()
+        if lease is not None:
+            self._leases[client] = lease
+        return {"incarnation": self._incarnation, "protocol": PROTOCOL, "settings": self._settings.model_dump()}
+
+    async def register(self, specs: Sequence[ToolSpec]) -> None:
+        """Make tools known; replicas are made when first needed."""
+        self._start_keeper()
+        for spec in specs:
+            self._pools.register(spec)
+
+    async def tools(self) -> list[ToolSpec]:
+        """Return every tool that any client registered."""
+        return self._pools.specs()
+
+    async def clear_tools(self, names: Sequence[str] | None = None) -> int:
+        """Stop the replicas of tools; they are made again when next needed."""
+        return await self._pools.clear(names)
+
+    # --- runs ----------------------------------------------------------------------------------------------
+
+    async def submit(self, request: RunRequest, specs: Sequence[ToolSpec] = ()) -> Answer:
+        """Start a run and return its id at once."""
+        run = self._accept(request, specs)
+        return run if isinstance(run, Answer) else Answer(run.id)
+
+    async def execute(self, request: RunRequest, specs: Sequence[ToolSpec] = ()) -> Answer:
+        """Start a run, wait for its end, and return its results; a run of one page is forgotten."""
+        run = self._accept(request, specs)
+        if isinstance(run, Answer):
+            return run
+        await run.finished.wait()
+        page = self._page(run, 0)
+        if page.following is None:
+            self._forget(run)
+        return Answer(run.id, page)
+
+    async def wait(self, run_id: str, seconds: float) -> bool:
+        """Return whether a run is finished, waiting for it up to ``seconds``."""
+        run = self._run(run_id)
+        if seconds <= 0 or run.finished.is_set():
+            return run.finished.is_set()
+        try:
+            async with asyncio.timeout(seconds):
+                await run.finished.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def results(self, run_id: str, start: int) -> Page:
+        """Return results of a finished run from index ``start`` on, some megabytes at a time."""
+        run = self._run(run_id)
+        await run.finished.wait()
+        return self._page(run, start)
+
+    async def result_of(self, run_id: str, steps: Sequence[int]) -> list[Settled | None]:
+        """Return the results of some steps, None for those that have not ended."""
+        run = self._run(run_id)
+        return [run.settled[step] for step in steps]
+
+    async def events(self, run_id: str, number: int, wait: float) -> tuple[list[Event], bool]:
+        """Return events from ``number`` on, and whether the last one is among them; waits until there is one."""
+        log = self._run(run_id).log
+        events = await log.follow(number, EVENTS_PER_ANSWER, wait)
+        return events, log.closed and len(events) < EVENTS_PER_ANSWER
+
+    async def status(self, run_id: str) -> RunStatus:
+        """Return where a run stands."""
+        run = self._run(run_id)
+        ended = sum(settled is not None for settled in run.settled)
+        status = run.status.value if run.finished.is_set() else TaskStatus.RUNNING.value
+        specs = tuple(run.policy(step).spec for step in range(len(run.settled)))
+        return RunStatus(run_id, status, len(run.settled), ended, specs)
+
+    async def cancel(self, run_id: str, message: str = "Cancelled") -> str:
+        """Cancel a run; return its status once nothing of it runs any more."""
+        run = self._run(run_id)
+        run.cancel(message)
+        await run.finished.wait()
+        return run.status.value
+
+    async def release(self, run_id: str) -> None:
+        """Forget a run and its results; one that still runs is cancelled first."""
+        run = self._run(run_id)
+        if not run.finished.is_set():
+            run.cancel("Released")
+            await run.finished.wait()
+        self._forget(run)
+
+    async def report(self, run_id: str, step: int, done: float, total: float | None, message: str) -> None:
+        """Take the progress that an operation reported."""
+        run = self._runs.get(run_id)
+        if run is not None and not run.log.closed:
+            run.log.add("progress", step, {"done": done, "total": total, "message": message[:1000]})
+
+    async def stats(self) -> dict[str, Any]:
+        """Return counters of everything since this coordinator started."""
+        return {
+            "incarnation": self._incarnation,
+            "runs": {"active": sum(not run.finished.is_set() for run in self._runs.values()), "kept": len(self._runs)},
+            "operations": dict(self._operations),
+            "queued": self._pools.queued(),
+            "tools": self._pools.counts(),
+            "result_bytes": sum(run.bytes for run in self._runs.values()),
+            "clients": len(self._leases),
+        }
+
+    async def shut_down(self) -> None:
+        """Cancel every run and end every replica."""
+        for run in list(self._runs.values()):
+            run.cancel("The runtime was closed")
+        if self._keeper is not None:
+            self._keeper.cancel()
+        self._pools.close()
+
+    # --- how -----------------------------------------------------------------------------------------------
+
+    def _accept(self, request: RunRequest, specs: Sequence[ToolSpec]) -> Run | Answer:
+        self._start_keeper()
+        for spec in specs:
+            self._pools.register(spec)
+        unknown = tuple(dict.fromkeys(p.tool for p in request.policies if p.tool and not self._pools.knows(p.tool)))
+        if unknown:
+            return Answer("", unknown=unknown)
+        if self._pools.queued() + len(request.steps) > self._settings.max_queued:
+            raise BusyError(f"{self._pools.queued()} operations are waiting (max_queued)", 1.0)
+        run_id = f"{self._incarnation}-{request.token}"
+        if (known := self._runs.get(run_id)) is not None:
+            return known
+        services = Services(
+            settings=self._settings,
+            replicas=self._pools,
+            cache=self._backend.cache,
+            random=self._random,
+            token=self._token,
+            clock=self._clock,
+            gate=self._gate(request.limits),
+        )
+        run = self._runs[run_id] = Run(run_id, request, services)
+        run.begin()
+        return run
+
+    def _gate(self, limits: Limits) -> Gate | None:
+        if limits.rate is None and limits.concurrency is None:
+            return None
+        loop = asyncio.get_running_loop()
+        if not limits.name:
+            return Gate(limits, clock=loop.time, call_at=loop.call_at)
+        for name in [name for name, gate in self._gates.items() if gate.forgettable(loop.time())]:
+            del self._gates[name]
+        if limits.name not in self._gates:
+            self._gates[limits.name] = Gate(limits, clock=loop.time, call_at=loop.call_at)
+        else:
+            self._gates[limits.name].adjust(limits)
+        return self._gates[limits.name]
+
+    def _run(self, run_id: str) -> Run:
+        if (run := self._runs.get(run_id)) is not None:
+            return run
+        if run_id in self._expired or run_id.startswith(f"{self._incarnation}-"):
+            text = f"Run {run_id[:80]!r} is not kept any more (released, or older than result_ttl or result_bytes)"
+            raise ResultExpiredError(text)
+        raise RunLostError(run_id)
+
+    def _page(self, run: Run, start: int) -> Page:
+        settled: list[Settled] = []
+        size = 0
+        for index in range(start, len(run.settled)):
+            step = run.settled[index]
+            assert step is not None
+            settled.append(step)
+            size += min(step.size, self._settings.inline_limit) + 200
+            if size > PAGE_BYTES:
+                following = index + 1
+                return Page(settled, following if following < len(run.settled) else None)
+        return Page(settled, None)
+
+    def _forget(self, run: Run) -> None:
+        if self._runs.pop(run.id, None) is None:
+            return
+        for settled in run.settled:
+            if settled is not None:
+                self._operations[settled.status] = self._operations.get(settled.status, 0) + 1
+        self._expired[run.id] = None
+        while len(self._expired) > STUBS:
+            self._expired.popitem(last=False)
+
+    # --- housekeeping ----------------------------------------------------------------------------------------
+
+    def _start_keeper(self) -> None:
+        if self._keeper is None:
+            self._keeper = asyncio.get_running_loop().create_task(self._keep_house())
+
+    async def _keep_house(self) -> None:
+        """Every second: cancel what abandoned clients left, forget old results; now and then look at the cluster."""
+        rounds = 0
+        while True:
+            await asyncio.sleep(LEASE_INTERVAL)
+            rounds += 1
+            await self._check_leases()
+            self._expire_results()
+            if rounds % int(NODES_INTERVAL / LEASE_INTERVAL) == 0:
+                self._pools.refresh()
+
+    async def _check_leases(self) -> None:
+        for client, lease in list(self._leases.items()):
+            if await self._backend.alive(lease):
+                continue
+            del self._leases[client]
+            for run in list(self._runs.values()):
+                if run.request.client == client and not run.request.detach:
+                    run.cancel("The client that submitted the run is gone")
+
+    def _expire_results(self) -> None:
+        now = self._clock()
+        finished = [run for run in self._runs.values() if run.ended_at is not None]
+        kept = sum(run.bytes for run in finished)
+        for run in finished:
+            assert run.ended_at is not None
+            if run.ended_at + self._settings.result_ttl > now and kept <= self._result_bytes:
+                break
+            kept -= run.bytes
+            self._forget(run)

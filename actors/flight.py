@@ -1,0 +1,67 @@
+"""A replica as the coordinator sees it, and one call that it was sent."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aiecs_ray.actors.pools import Pool
+    from aiecs_ray.actors.run import Run
+    from aiecs_ray.backend import Replica
+    from aiecs_ray.messages import ErrorInfo, Item, Outcome, Work
+
+
+class Member:
+    """One replica of a pool."""
+
+    __slots__ = ("died", "flights", "idle_since", "number", "pool", "ready", "replica", "yielding")
+
+    def __init__(self, number: int, pool: Pool, replica: Replica, now: float) -> None:
+        self.number, self.pool, self.replica = number, pool, replica
+        self.ready = False
+        """Its tool is built."""
+        self.yielding = False
+        """It gets no more work and is stopped after what it has."""
+        self.died: ErrorInfo | None = None
+        self.idle_since = now
+        self.flights: dict[int, Flight] = {}
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it is built and holds no work."""
+        return self.ready and not self.flights and not self.yielding
+
+
+class Flight:
+    """One call: the work, what of it is still open, and what its end will mean."""
+
+    __slots__ = ("ended", "expected", "limits", "open", "run", "touched", "verdicts", "work")
+
+    def __init__(self, work: Work, run: Run, now: float, expected: float) -> None:
+        self.work, self.run = work, run
+        self.expected = expected
+        """Seconds that it will probably take."""
+        self.open: dict[int, Item] = {item.step: item for item in work.items}
+        self.limits = {
+            item.step: limit for item in work.items if (limit := run.policy(item.step).timeout) is not None
+        }
+        self.verdicts: dict[int, ErrorInfo | None] = {}
+        """Steps that were told to stop; with an error when their time was over."""
+        self.touched = now
+        """When it was sent, or last reported something."""
+        self.ended = asyncio.Event()
+
+    def failed(self, outcomes: Iterable[Outcome]) -> bool:
+        """Return whether an outcome ends the chain."""
+        return self.work.chain and any(outcome.kind != "value" for outcome in outcomes)
+
+    def may_have_begun(self, step: int) -> bool | None:
+        """Return False when a step cannot have begun before its replica died, None when nobody can tell.
+
+        Inside a chain a step begins after the outcome of the one before it; results may have died unread, but no
+        more than the replica may run ahead.
+        """
+        return None if step in self.open else False

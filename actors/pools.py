@@ -1,0 +1,490 @@
+"""The replicas of all tools: who runs what, and how many of each there are."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from aiecs_ray.actors.flight import Flight, Member
+from aiecs_ray.actors.run import Ticket
+from aiecs_ray.backend import ReplicaDied
+from aiecs_ray.messages import ErrorInfo, ToolSpec
+from aiecs_ray.plan import State
+from aiecs_ray.queueing import FairQueue
+from aiecs_ray.scaling import ASYNC_CHUNK, IdleReplica, PoolView, chunk_size, decide, fits_a_node, smooth
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from aiecs_ray.actors.run import Run
+    from aiecs_ray.backend import Backend
+    from aiecs_ray.config import Settings
+
+PREFETCH_BELOW = 0.05
+"""A replica gets work in advance only of operations expected to take less than this many seconds."""
+ASYNC_WINDOW = 8
+CRASHES = 3
+CRASH_WINDOW = 60.0
+
+
+class Pool:
+    """The replicas of one tool and the steps that wait for them."""
+
+    def __init__(self, spec: ToolSpec, settings: Settings) -> None:
+        options = spec.options
+        self.spec = spec
+        self.queue: FairQueue[Ticket] = FairQueue()
+        self.members: dict[int, Member] = {}
+        self.took: dict[str, float] = {}
+        """Expected seconds of each operation."""
+        self.draining = False
+        self.crashes: list[float] = []
+        self.window = ASYNC_WINDOW if spec.has_async else settings.window
+        self.most = 1 if options.get("stateful") else options.get("max_replicas")
+        self.least = int(options.get("min_replicas") or 0)
+        self.idle_timeout = float(options.get("idle_timeout") or settings.idle_timeout)
+        self.init_timeout = float(options.get("init_timeout") or settings.init_timeout)
+        self.needs = _needs(options)
+
+    def view(self, cpus: int) -> PoolView:
+        """Return what a scaling decision needs."""
+        members = self.members.values()
+        idle = tuple(IdleReplica(str(member.number), member.idle_since) for member in members if member.is_idle)
+        expected = max(self.took.values(), default=None)
+        return PoolView(
+            key=self.spec.key,
+            queued=len(self.queue),
+            replicas=len(self.members),
+            starting=sum(not member.ready for member in members),
+            idle=idle,
+            room=sum(member.ready and not member.flights for member in members),
+            seconds=expected,
+            needs=self.needs,
+            most=self.most or cpus,
+            least=self.least,
+            idle_timeout=self.idle_timeout,
+            draining=self.draining,
+            retry_at=self._retry_at(),
+        )
+
+    def _retry_at(self) -> float:
+        """After a crash the next start waits: half a second, doubled with each crash of the last minute."""
+        return self.crashes[-1] + 0.25 * 2 ** len(self.crashes) if self.crashes else 0.0
+
+
+class Pools:
+    """Starts, feeds, stops and replaces the replicas of every tool. Runs on the coordinator's event loop."""
+
+    def __init__(self, backend: Backend, settings: Settings, clock: Callable[[], float]) -> None:
+        self._backend = backend
+        self._settings = settings
+        self._clock = clock
+        self._pools: dict[str, Pool] = {}
+        self._nodes: Sequence[Mapping[str, float]] = ()
+        self._numbers = count(1)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._balancing = False
+        self._wake: asyncio.TimerHandle | None = None
+
+    # --- what the coordinator asks -------------------------------------------------------------------------
+
+    def register(self, spec: ToolSpec) -> None:
+        """Make a tool known; an older version of it that the same name had is drained."""
+        if spec.key in self._pools:
+            self._pools[spec.key].draining = False
+            return
+        for pool in self._pools.values():
+            if pool.spec.name == spec.name and pool.spec.source != spec.source:
+                pool.draining = True
+        self._pools[spec.key] = Pool(spec, self._settings)
+        if self._pools[spec.key].least:
+            self._soon()
+
+    def knows(self, key: str) -> bool:
+        """Return whether a tool was registered."""
+        return key in self._pools
+
+    def specs(self) -> list[ToolSpec]:
+        """Return every registered tool."""
+        return [pool.spec for pool in self._pools.values()]
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return per tool name: replicas, busy ones, waiting steps."""
+        counts: dict[str, dict[str, int]] = {}
+        for pool in self._pools.values():
+            entry = counts.setdefault(pool.spec.name, {"replicas": 0, "busy": 0, "queued": 0})
+            entry["replicas"] += len(pool.members)
+            entry["busy"] += sum(bool(member.flights) for member in pool.members.values())
+            entry["queued"] += len(pool.queue)
+        return counts
+
+    def queued(self) -> int:
+        """Return how many steps wait for a replica."""
+        return sum(len(pool.queue) for pool in self._pools.values())
+
+    async def clear(self, names: Sequence[str] | None) -> int:
+        """Stop the replicas of some tools, or of all, after their present work; return how many."""
+        members = [
+            member
+            for pool in self._pools.values()
+            if names is None or pool.spec.name in names
+            for member in pool.members.values()
+        ]
+        for member in members:
+            member.yielding = True
+        await asyncio.gather(*(self._finish_and_stop(member) for member in members))
+        return len(members)
+
+    async def _finish_and_stop(self, member: Member) -> None:
+        await asyncio.gather(*(flight.ended.wait() for flight in member.flights.values()))
+        self._remove(member)
+
+    # --- what runs ask -------------------------------------------------------------------------------------
+
+    def enqueue(self, tool: str, tickets: Sequence[Ticket]) -> None:
+        """Run these steps as soon as a replica has room."""
+        pool = self._pools[tool]
+        for ticket in tickets:
+            priority = ticket.run.policy(ticket.step).priority
+            pool.queue.push(ticket, owner=ticket.run.owner, priority=priority)
+        self._feed(pool)
+        self._soon()
+
+    def withdraw(self, run: Run) -> None:
+        """Forget the waiting tickets of a run."""
+        for pool in self._pools.values():
+            pool.queue.remove(lambda ticket: ticket.run is run)
+
+    def stop(self, run: Run, steps: Sequence[int], *, verdict: ErrorInfo | None) -> None:
+        """Stop the work that holds these steps; without answer within the grace period its replica is killed."""
+        wanted = set(steps)
+        for pool in self._pools.values():
+            for member in pool.members.values():
+                for flight in list(member.flights.values()):
+                    if flight.run is run and wanted & flight.open.keys():
+                        for step in flight.open:
+                            flight.verdicts[step] = verdict
+                        self._spawn(self._end(member, flight))
+
+    # --- feeding -------------------------------------------------------------------------------------------
+
+    def _feed(self, pool: Pool) -> None:
+        while pool.queue:
+            member = self._choose(pool)
+            if member is None:
+                return
+            ticket = pool.queue.pop()
+            if ticket.run.plan.state(ticket.step) is State.READY:
+                self._dispatch(pool, member, ticket)
+
+    def _choose(self, pool: Pool) -> Member | None:
+        """The replica with least work that has room; the second place only for work that is over soon."""
+        free = [member for member in pool.members.values() if member.ready and not member.yielding]
+        if not free:
+            return None
+        member = min(free, key=lambda one: len(one.flights))
+        load = len(member.flights)
+        if load == 0 or (pool.spec.has_async and load < pool.window):
+            return member
+        quick = all(flight.expected < PREFETCH_BELOW * 2 for flight in member.flights.values())
+        return member if load < pool.window and quick and self._is_quick(pool) else None
+
+    def _is_quick(self, pool: Pool) -> bool:
+        return bool(pool.took) and max(pool.took.values()) < PREFETCH_BELOW
+
+    def _dispatch(self, pool: Pool, member: Member, ticket: Ticket) -> None:
+        run = ticket.run
+        steps = run.chain_from(ticket.step)
+        chain = len(steps) > 1
+        if not chain:
+            steps = [ticket.step, *self._companions(pool, ticket)]
+        work = run.compose(next(self._numbers), steps, chain=chain)
+        expected = sum(pool.took.get(item.operation, 0.0) for item in work.items)
+        flight = Flight(work, run, self._clock(), expected)
+        member.flights[work.id] = flight
+        run.dispatched(steps, at_once=len(member.flights) == 1)
+        self._spawn(self._fly(pool, member, flight))
+
+    def _companions(self, pool: Pool, ticket: Ticket) -> list[int]:
+        """Further independent steps of the same run, so many that the chunk is worth a message."""
+        run, policy = ticket.run, ticket.run.policy(ticket.step)
+        if not policy.idempotent or not pool.queue:
+            return []
+        seconds = pool.took.get(policy.operation)
+        queued = len(pool.queue) + 1
+        replicas = max(1, len(pool.members))
+        if policy.is_async:
+            size = min(ASYNC_CHUNK, -(-queued // replicas))
+        else:
+            size = chunk_size(seconds, queued, replicas, self._settings.chunk_seconds)
+
+        def fits(other: Ticket) -> bool:
+            if other.run is not run or run.plan.state(other.step) is not State.READY:
+                return False
+            theirs = run.policy(other.step)
+            return theirs.idempotent and theirs.is_async == policy.is_async and theirs.operation == policy.operation
+
+        taken = pool.queue.take(size - 1, owner=run.owner, priority=policy.priority, fits=fits)
+        return [other.step for other in taken]
+
+    # --- one call of a replica -----------------------------------------------------------------------------
+
+    async def _fly(self, pool: Pool, member: Member, flight: Flight) -> None:
+        watch = self._spawn(self._watch(member, flight)) if flight.limits else None
+        recall = None
+        if len(flight.work.items) > 1 and not flight.work.chain and not pool.spec.has_async:
+            late = flight.expected + self._settings.chunk_seconds * 2
+            recall = asyncio.get_running_loop().call_later(late, self._recall, member, flight)
+        try:
+            stream = len(flight.work.items) > 1 and (flight.work.chain or pool.spec.has_async)
+            async for outcomes in member.replica.send(flight.work, stream=stream):
+                self._land(pool, flight, outcomes)
+        except ReplicaDied as death:
+            self._bury(pool, member, death)
+        finally:
+            if watch is not None:
+                watch.cancel()
+            if recall is not None:
+                recall.cancel()
+        self._close(pool, member, flight)
+
+    def _land(self, pool: Pool, flight: Flight, outcomes: list[Any]) -> None:
+        names = {item.step: item.operation for item in flight.work.items}
+        for outcome in outcomes:
+            if outcome.step not in flight.open:
+                continue
+            del flight.open[outcome.step]
+            operation = names[outcome.step]
+            pool.took[operation] = smooth(pool.took.get(operation), outcome.seconds)
+            flight.run.outcome(outcome, flight.verdicts.get(outcome.step))
+        flight.touched = self._clock()
+        if flight.work.chain and flight.open:
+            following = next(iter(flight.open))
+            if flight.run.plan.state(following) is State.HANDED and not flight.failed(outcomes):
+                flight.run.note_started(following)
+
+    def _close(self, pool: Pool, member: Member, flight: Flight) -> None:
+        """The call is over: what it did not report never began, unless the replica died."""
+        member.flights.pop(flight.work.id, None)
+        if not member.flights:
+            member.idle_since = self._clock()
+        for step in list(flight.open):
+            if member.died is None:
+                flight.run.returned(step)
+            else:
+                flight.run.lost(step, member.died, flight.verdicts.get(step), started=flight.may_have_begun(step))
+        flight.open.clear()
+        flight.ended.set()
+        if member.yielding and not member.flights:
+            self._remove(member)
+        self._feed(pool)
+        self._soon()
+
+    def _recall(self, member: Member, flight: Flight) -> None:
+        """A chunk takes longer than expected: let others run what it has not begun."""
+        if flight.open and member.died is None:
+            self._spawn(self._ask(member, flight, ask=False))
+
+    async def _ask(self, member: Member, flight: Flight, *, ask: bool) -> None:
+        try:
+            async with asyncio.timeout(self._settings.grace):
+                await member.replica.stop(flight.work.id, ask=ask)
+        except (ReplicaDied, TimeoutError):
+            return  # Its death is noticed, and its silence judged, by those who wait for the flight.
+
+    async def _end(self, member: Member, flight: Flight) -> None:
+        """Ask the running body to end; kill the replica when it does not within the grace period."""
+        await self._ask(member, flight, ask=True)
+        try:
+            async with asyncio.timeout(self._settings.grace):
+                await flight.ended.wait()
+        except TimeoutError:
+            if not flight.ended.is_set():
+                member.replica.kill()
+
+    async def _watch(self, member: Member, flight: Flight) -> None:
+        """Stop operations of a flight that run longer than they may."""
+        pause = min(flight.limits.values())
+        while flight.open:
+            await asyncio.sleep(pause)
+            pause = await self._check(member, flight)
+
+    async def _check(self, member: Member, flight: Flight) -> float:
+        """Return the seconds until the next check."""
+        shortest = min((flight.limits[step] for step in flight.open if step in flight.limits), default=60.0)
+        try:
+            async with asyncio.timeout(self._settings.grace):
+                running = await member.replica.status()
+        except ReplicaDied:
+            return shortest
+        except TimeoutError:
+            # It does not even answer: its interpreter is held by a C call, or the process is stopped.
+            if self._clock() - flight.touched >= shortest and flight is next(iter(member.flights.values())):
+                self._time_out(flight, next(iter(flight.open)))
+                member.replica.kill()
+            return shortest
+        left = [shortest]
+        for work, step, seconds in running:
+            limit = flight.limits.get(step)
+            if work != flight.work.id or limit is None or step not in flight.open:
+                continue
+            if seconds >= limit:
+                self._time_out(flight, step)
+                await self._end(member, flight)
+            else:
+                left.append(limit - seconds)
+        return max(min(left), 0.005)
+
+    def _time_out(self, flight: Flight, step: int) -> None:
+        text = f"Operation timed out after {flight.limits[step]:g}s"
+        flight.verdicts[step] = ErrorInfo("E002", text, "OperationTimeoutError", ("OperationTimeoutError",))
+
+    # --- replicas ------------------------------------------------------------------------------------------
+
+    def _soon(self) -> None:
+        """Decide about replicas once the present callback is over."""
+        if not self._balancing:
+            self._balancing = True
+            self._spawn(self._balance())
+
+    async def _balance(self) -> None:
+        try:
+            if not self._nodes:
+                self._nodes = await self._backend.nodes()
+        finally:
+            self._balancing = False
+        now = self._clock()
+        totals = _sum(self._nodes)
+        cpus = max(1, int(totals.get("CPU", 1)))
+        self._refuse_infeasible()
+        free = dict(totals)
+        for pool in self._pools.values():
+            for name, amount in pool.needs.items():
+                free[name] = free.get(name, 0.0) - amount * len(pool.members)
+        decision = decide([pool.view(cpus) for pool in self._pools.values()], free, now)
+        for number in decision.stop:
+            self._remove(self._member(int(number)))
+        for key in decision.start:
+            self._start(self._pools[key])
+        for key in decision.give_back:
+            self._give_back(self._pools[key])
+        if decision.wake_at is not None:
+            self._wake_at(decision.wake_at)
+
+    def _wake_at(self, when: float) -> None:
+        if self._wake is not None:
+            self._wake.cancel()
+        delay = max(0.0, when - self._clock()) + 0.001
+        self._wake = asyncio.get_running_loop().call_later(delay, self._soon)
+
+    def _refuse_infeasible(self) -> None:
+        for pool in self._pools.values():
+            if pool.queue and not pool.members and not fits_a_node(pool.needs, self._nodes):
+                asked = ", ".join(f"{name}={amount:g}" for name, amount in pool.needs.items())
+                most = {name: max((node.get(name, 0.0) for node in self._nodes), default=0.0) for name in pool.needs}
+                has = ", ".join(f"{name}={amount:g}" for name, amount in most.items())
+                text = f"Tool '{pool.spec.name}' asks for {asked}, but no node has more than {has}"
+                names = ("InfeasibleResourcesError",)
+                self._refuse(pool, ErrorInfo("E003", text, names[0], names))
+
+    def _refuse(self, pool: Pool, error: ErrorInfo) -> None:
+        for ticket in pool.queue.remove(lambda _: True):
+            ticket.run.refused(ticket.step, error)
+
+    def _give_back(self, pool: Pool) -> None:
+        busy = [member for member in pool.members.values() if member.ready and not member.yielding]
+        if busy and not any(member.yielding for member in pool.members.values()):
+            busy[0].yielding = True
+            if not busy[0].flights:
+                self._remove(busy[0])
+
+    def _member(self, number: int) -> Member:
+        return next(pool.members[number] for pool in self._pools.values() if number in pool.members)
+
+    def _start(self, pool: Pool) -> None:
+        member = Member(next(self._numbers), pool, self._backend.create(pool.spec), self._clock())
+        pool.members[member.number] = member
+        self._spawn(self._build(pool, member))
+
+    async def _build(self, pool: Pool, member: Member) -> None:
+        try:
+            async with asyncio.timeout(pool.init_timeout):
+                error = await member.replica.start()
+        except TimeoutError:
+            text = f"Tool '{pool.spec.name}' cannot be constructed: not done after {pool.init_timeout:g}s (init_timeout)"
+            error = ErrorInfo("E003", text, "ToolInitError", ("ToolInitError",))
+        except ReplicaDied as death:
+            self._crashed(pool, member, death)
+            return
+        if error is not None:
+            self._remove(member)
+            self._refuse(pool, error)
+            return
+        pool.crashes.clear()
+        member.ready = True
+        member.idle_since = self._clock()
+        self._feed(pool)
+        self._soon()
+
+    def _crashed(self, pool: Pool, member: Member, death: ReplicaDied) -> None:
+        """A replica died while it was made: try again with growing pauses, three times in a minute at most."""
+        if member.number not in pool.members:
+            return
+        now = self._clock()
+        self._remove(member)
+        pool.crashes = [*(crash for crash in pool.crashes if crash > now - CRASH_WINDOW), now]
+        if len(pool.crashes) >= CRASHES:
+            text = f"Tool '{pool.spec.name}' cannot be constructed: its process died {CRASHES} times, last of: {death}"
+            pool.crashes.clear()
+            self._refuse(pool, ErrorInfo("E003", text, "ToolInitError", ("ToolInitError",)))
+        self._soon()
+
+    def _bury(self, pool: Pool, member: Member, death: ReplicaDied) -> None:
+        if member.died is None:
+            text = f"A replica of tool '{pool.spec.name}' died: {death}"
+            member.died = ErrorInfo("E003", text, "ReplicaLostError", ("ReplicaLostError",))
+        self._remove(member)
+
+    def _remove(self, member: Member) -> None:
+        member.pool.members.pop(member.number, None)
+        member.replica.kill()
+        self._soon()
+
+    def refresh(self) -> None:
+        """Look at the cluster again: nodes come and go."""
+        self._nodes = ()
+        if any(pool.queue for pool in self._pools.values()):
+            self._soon()
+
+    def close(self) -> None:
+        """End every replica."""
+        for pool in self._pools.values():
+            for member in list(pool.members.values()):
+                member.replica.kill()
+            pool.members.clear()
+        for task in self._tasks:
+            task.cancel()
+
+    def _spawn(self, work: Any) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _needs(options: Mapping[str, Any]) -> dict[str, float]:
+    needs = {"CPU": 1.0 if options.get("num_cpus") is None else float(options["num_cpus"])}
+    for name, option in (("GPU", "num_gpus"), ("memory", "memory")):
+        if options.get(option):
+            needs[name] = float(options[option])
+    needs.update({name: float(amount) for name, amount in (options.get("resources") or {}).items()})
+    return {name: amount for name, amount in needs.items() if amount}
+
+
+def _sum(nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    totals: dict[str, float] = {}
+    for node in nodes:
+        for name, amount in node.items():
+            totals[name] = totals.get(name, 0.0) + amount
+    return totals

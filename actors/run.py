@@ -1,0 +1,452 @@
+"""One run inside the coordinator: performs what its plan says, and keeps what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from aiecs_ray import keys, packing
+from aiecs_ray.actors.events import EventLog
+from aiecs_ray.backend import CacheEntry
+from aiecs_ray.messages import ErrorInfo, Item, RunRequest, Settled, Work
+from aiecs_ray.model import TaskStatus
+from aiecs_ray.plan import Actions, Ending, Plan, PlanStep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from aiecs_ray.actors.gate import Gate
+    from aiecs_ray.backend import CacheLink
+    from aiecs_ray.config import Settings
+    from aiecs_ray.messages import Input, Outcome, Policy
+
+_KINDS = {
+    TaskStatus.COMPLETED: "step_completed",
+    TaskStatus.FAILED: "step_failed",
+    TaskStatus.TIMED_OUT: "step_timed_out",
+    TaskStatus.CANCELLED: "step_cancelled",
+}
+CHAIN_LIMIT = 256
+"""Steps in one segment."""
+
+
+class Ticket(NamedTuple):
+    """A step that waits for a replica of its tool."""
+
+    run: Run
+    step: int
+
+
+class Replicas(Protocol):
+    """Who runs steps."""
+
+    def enqueue(self, tool: str, tickets: Sequence[Ticket]) -> None:
+        """Run these steps as soon as a replica has room."""
+
+    def stop(self, run: Run, steps: Sequence[int], *, verdict: ErrorInfo | None) -> None:
+        """Stop the work that holds these steps; without answer within the grace period its replica is killed."""
+
+    def withdraw(self, run: Run) -> None:
+        """Forget the waiting tickets of a run."""
+
+
+class Services(NamedTuple):
+    """What a run uses of its coordinator."""
+
+    settings: Settings
+    replicas: Replicas
+    cache: CacheLink
+    random: Callable[[], float]
+    token: Callable[[int], bytes]
+    clock: Callable[[], float]
+    """Seconds since the epoch."""
+    gate: Gate | None
+
+
+class Run:
+    """Drives one plan. All methods run on the coordinator's event loop."""
+
+    def __init__(self, run_id: str, request: RunRequest, services: Services) -> None:
+        self.id = run_id
+        self.request = request
+        self.owner = request.user_id
+        self.log = EventLog(run_id, limit=services.settings.event_limit, clock=services.clock)
+        self.settled: list[Settled | None] = [None] * len(request.steps)
+        self.finished = asyncio.Event()
+        self.status = TaskStatus.RUNNING
+        self.ended_at: float | None = None
+        self.bytes = 0
+        self._services = services
+        self._began = services.clock()
+        self._payloads: dict[int, Any] = {}
+        self._sizes: dict[int, tuple[int, str, float]] = {}
+        self._identities: dict[int, bytes] = {}
+        self._keys: dict[int, str] = {}
+        self._hits: set[int] = set()
+        self._stopped_by: TaskStatus | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        policies = request.policies
+        self.plan = Plan(
+            [_plan_step(step.inputs, step.after, policies[step.policy]) for step in request.steps],
+            random=services.random,
+            sequence=request.mode == "sequence",
+            stop_on_failure=request.stop_on_failure,
+            keep=request.keep,
+        )
+
+    # --- what the coordinator says -----------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Start; a run of no steps is finished at once."""
+        self.log.add("run_started", data={"steps": len(self.request.steps), "mode": self.request.mode})
+        if self.request.deadline is not None:
+            asyncio.get_running_loop().call_later(self.request.deadline, self._expire)
+        self._perform(self.plan.begin())
+
+    def cancel(self, message: str = "Cancelled") -> None:
+        """Start nothing more and stop what runs; ``finished`` is set once nothing of the run can happen any more."""
+        if not self.plan.done:
+            self._wind_up(TaskStatus.CANCELLED, self.plan.cancel(message), None)
+
+    def _expire(self) -> None:
+        if not self.plan.done:
+            text = f"Operation timed out after {self.request.deadline:g}s (deadline of the run)"
+            error = ErrorInfo("E002", text, "OperationTimeoutError", ("OperationTimeoutError",))
+            self._wind_up(TaskStatus.TIMED_OUT, self.plan.expire(text), error)
+
+    def _wind_up(self, status: TaskStatus, actions: Actions, verdict: ErrorInfo | None) -> None:
+        self._stopped_by = status
+        self._services.replicas.withdraw(self)
+        if self._services.gate is not None:
+            self._services.gate.withdraw(self)
+        stop, actions.stop = actions.stop, []
+        self._perform(actions)
+        if stop:
+            self._services.replicas.stop(self, stop, verdict=verdict)
+
+    # --- what the replicas say ---------------------------------------------------------------------------
+
+    def policy(self, step: int) -> Policy:
+        """Return how a step is to be run."""
+        return self.request.policies[self.request.steps[step].policy]
+
+    def dispatched(self, steps: Sequence[int], *, at_once: bool) -> None:
+        """Steps were sent to a replica; with ``at_once``, one that does nothing else."""
+        self.plan.handed(steps)
+        if at_once:
+            self.note_started(steps[0])
+        if self._services.gate is not None:
+            for step in steps:
+                self._services.gate.dispatched(self, step)
+
+    def note_started(self, step: int) -> None:
+        """A step has started, as far as can be told from outside."""
+        self.plan.started(step)
+        self.log.add("step_started", step, {"attempt": self.plan.tries(step), "spec": self.policy(step).spec})
+
+    def outcome(self, outcome: Outcome, verdict: ErrorInfo | None) -> None:
+        """A replica reported how an item ended; ``verdict`` is set when it had been told to stop for its time."""
+        step = outcome.step
+        if outcome.kind == "value":
+            self._keep(step, outcome.payload, outcome.size, outcome.summary, outcome.seconds)
+            self._store(step)
+            actions = self.plan.succeeded(step)
+        elif outcome.kind == "cancelled":
+            actions = self.plan.timed_out(step, verdict) if verdict is not None else self.plan.stopped(step)
+        else:
+            assert outcome.error is not None
+            self._sizes[step] = (0, "", outcome.seconds)
+            actions = self.plan.failed(step, outcome.error)
+        self._perform(actions)
+
+    def returned(self, step: int) -> None:
+        """A step came back without having begun."""
+        self._perform(self.plan.returned(step))
+
+    def lost(self, step: int, error: ErrorInfo, verdict: ErrorInfo | None, *, started: bool | None) -> None:
+        """The replica died with a step."""
+        if verdict is not None:
+            actions = self.plan.timed_out(step, verdict, final=self._stopped_by is not None)
+        else:
+            actions = self.plan.lost(step, error, started=started)
+        self._perform(actions)
+
+    def refused(self, step: int, error: ErrorInfo) -> None:
+        """A step cannot be run."""
+        self._perform(self.plan.refused(step, error))
+
+    # --- work --------------------------------------------------------------------------------------------
+
+    def chain_from(self, step: int) -> list[int]:
+        """Return ``step`` and what can follow it in one segment on the same tool."""
+        tool = self.policy(step).tool
+
+        def accept(following: int) -> bool:
+            policy, spec = self.policy(following), self.request.steps[following]
+            if policy.tool != tool or self._services.gate is not None:
+                return False
+            # A step that the cache might answer leaves the segment, unless its key needs a result of the segment.
+            return policy.cache == "off" or spec.digest is None or (self._waits_for_result(following) and not spec.files)
+
+        return self.plan.chain(step, accept, CHAIN_LIMIT)
+
+    def _waits_for_result(self, step: int) -> bool:
+        return any(
+            source.kind == "step" and source.index not in self._payloads for source in self.request.steps[step].inputs
+        )
+
+    def compose(self, work_id: int, steps: Sequence[int], *, chain: bool) -> Work:
+        """Return the message that runs ``steps`` in one call to a replica."""
+        values: list[Any] = []
+        places: dict[tuple[str, int], int] = {}
+        inside = set(steps) if chain else set()
+        items = []
+        for step in steps:
+            spec, policy = self.request.steps[step], self.policy(step)
+            inputs = []
+            for source in spec.inputs:
+                if source.kind == "step" and source.index in inside and source.index not in self._payloads:
+                    inputs.append(("item", source.index, source.path, source.text))
+                    continue
+                place = (source.kind, source.index)
+                if place not in places:
+                    places[place] = len(values)
+                    values.append(self._source(source))
+                inputs.append(("value", places[place], source.path, source.text))
+            attempt = self.plan.tries(step) + 1
+            items.append(Item(step, attempt, policy.operation, spec.params, tuple(inputs), policy.idempotent))  # type: ignore[arg-type]  # the literals are right
+        user, task = self.request.user_id, self.request.task_id
+        return Work(work_id, self.id, tuple(items), tuple(values), chain and len(items) > 1, user, task)
+
+    def _source(self, source: Input) -> Any:
+        return self._payloads[source.index] if source.kind == "step" else self.request.objects[source.index]
+
+    # --- performing ----------------------------------------------------------------------------------------
+
+    def _perform(self, actions: Actions) -> None:
+        for ending in actions.ended:
+            self._record(ending)
+        for step in actions.free:
+            self._drop(step)
+        if actions.ready:
+            if self._services.gate is None:
+                self.admit(actions.ready)
+            else:
+                self._services.gate.enter(self, actions.ready)
+        loop = asyncio.get_running_loop()
+        for step, seconds in actions.delayed:
+            self._leave(step)
+            self.log.add("step_retrying", step, {"attempt": self.plan.tries(step), "seconds": seconds})
+            loop.call_later(seconds, self._due, step)
+        if self.plan.done and not self.finished.is_set():
+            self._finish()
+
+    def _due(self, step: int) -> None:
+        self._perform(self.plan.due(step))
+
+    def _leave(self, step: int) -> None:
+        if self._services.gate is not None:
+            self._services.gate.left(self, step)
+
+    def _record(self, ending: Ending) -> None:
+        step, error = ending.step, ending.error
+        size, summary, seconds = self._sizes.pop(step, (0, "", 0.0))
+        from_cache = step in self._hits
+        payload = self._payloads.get(step) if ending.status is TaskStatus.COMPLETED else None
+        tries = self.plan.tries(step)
+        status = ending.status.value
+        self.settled[step] = Settled(status, payload, error, from_cache, seconds, tries, size)
+        data: dict[str, Any] = {"spec": self.policy(step).spec, "seconds": seconds, "attempts": tries}
+        if error is not None:
+            data.update(code=error.code, message=error.message)
+        else:
+            data.update(from_cache=from_cache, size=size, summary=summary)
+        self.log.add(_KINDS[ending.status], step, data)
+        self._leave(step)
+
+    def _drop(self, step: int) -> None:
+        self._payloads.pop(step, None)
+        settled = self.settled[step]
+        if settled is not None:
+            self.bytes -= settled.size
+            self.settled[step] = settled._replace(payload=None, dropped=True)
+
+    def _finish(self) -> None:
+        statuses = [settled.status for settled in self.settled if settled is not None]
+        if self._stopped_by is not None and any(status != "completed" for status in statuses):
+            self.status = self._stopped_by
+        else:
+            failed = any(status != "completed" for status in statuses)
+            self.status = TaskStatus.FAILED if failed else TaskStatus.COMPLETED
+        self.ended_at = self._services.clock()
+        counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
+        seconds = self.ended_at - self._began
+        self.log.add("run_finished", data={"status": self.status.value, "counts": counts, "seconds": seconds})
+        self.log.close()
+        self.request = self.request.without_inputs()
+        self._payloads.clear()
+        self._identities.clear()
+        self._keys.clear()
+        self.finished.set()
+
+    # --- the cache -----------------------------------------------------------------------------------------
+
+    def admit(self, steps: list[int]) -> None:
+        """Look up in the cache what may be there, and queue the rest."""
+        open_steps = []
+        for step in steps:
+            if self.settled[step] is not None:
+                self._leave(step)
+            elif (refusal := self.request.steps[step].refusal) is not None:
+                # Not at once: the steps after it are admitted in turn, and a run may have any number of them.
+                asyncio.get_running_loop().call_soon(self.refused, step, refusal)
+            else:
+                open_steps.append(step)
+        steps = open_steps
+        look_up = [step for step in steps if self._cacheable(step)]
+        if look_up:
+            task = asyncio.get_running_loop().create_task(self._look_up(look_up))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            chosen = set(look_up)
+            steps = [step for step in steps if step not in chosen]
+        self._queue(steps)
+
+    def _queue(self, steps: Sequence[int]) -> None:
+        by_tool: dict[str, list[Ticket]] = {}
+        for step in steps:
+            by_tool.setdefault(self.policy(step).tool, []).append(Ticket(self, step))
+        for tool, tickets in by_tool.items():
+            self._services.replicas.enqueue(tool, tickets)
+
+    def _cacheable(self, step: int) -> bool:
+        # A later attempt was not in the cache a moment ago.
+        return (
+            self.policy(step).cache != "off"
+            and self.request.steps[step].digest is not None
+            and not self.plan.tries(step)
+        )
+
+    async def _look_up(self, steps: list[int]) -> None:
+        found: list[CacheEntry | None]
+        wanted = []
+        for step in steps:
+            key = await self._key(step)
+            if key is not None:
+                self._keys[step] = key
+                wanted.append(step)
+        asked = [step for step in wanted if self.policy(step).cache != "refresh"]
+        found = await self._services.cache.get_many([self._keys[step] for step in asked]) if asked else []
+        hits = {step: entry for step, entry in zip(asked, found, strict=True) if entry is not None}
+        misses = []
+        for step in steps:
+            if self.plan.done or self.settled[step] is not None:
+                continue
+            if (entry := hits.get(step)) is not None:
+                self._hit(step, entry)
+            elif self.policy(step).cache == "only":
+                text = f"{self.policy(step).spec} is not in the cache, and cache='only' forbids running it"
+                self.refused(step, ErrorInfo("E003", text, "ExecutionError", ("ExecutionError",)))
+            else:
+                misses.append(step)
+        self._queue(misses)
+
+    def _hit(self, step: int, entry: CacheEntry) -> None:
+        self._hits.add(step)
+        self._identities[step] = entry.generation
+        if self._services.gate is not None:
+            self._services.gate.dispatched(self, step)
+        self._keep(step, entry.payload, entry.size, entry.summary, 0.0)
+        self._perform(self.plan.succeeded(step))
+
+    def _keep(self, step: int, payload: Any, size: int, summary: str, seconds: float) -> None:
+        self._payloads[step] = payload
+        self._sizes[step] = (size, summary, seconds)
+        self.bytes += size
+
+    async def _key(self, step: int) -> str | None:
+        files = self.request.steps[step].files
+        states = await asyncio.to_thread(_file_states, files) if files else ()
+        return None if states is None else self._make_key(step, states)
+
+    def _make_key(self, step: int, files: tuple[bytes, ...] = ()) -> str | None:
+        spec, policy = self.request.steps[step], self.policy(step)
+        if spec.digest is None:
+            return None
+        inputs = []
+        for source in spec.inputs:
+            identity = self._identity(source)
+            if identity is None:
+                return None
+            inputs.append((identity, *(_path_part(part) for part in source.path)))
+        return keys.cache_key(
+            tool=policy.spec.partition(".")[0],
+            operation=policy.operation,
+            version=policy.version,
+            scope=policy.scope,
+            owner=(self.request.user_id, self.request.task_id),
+            params=spec.digest,
+            inputs=tuple(inputs),
+            fingerprints=files,
+        )
+
+    def _identity(self, source: Input) -> bytes | None:
+        if source.kind == "object":
+            return self.request.object_ids[source.index]
+        if source.index not in self._identities:
+            payload = self._payloads.get(source.index)
+            self._identities[source.index] = (
+                packing.payload_identity(payload) if _is_inline(payload) else self._services.token(16)
+            )
+        return self._identities[source.index]
+
+    def _store(self, step: int) -> None:
+        policy = self.policy(step)
+        if policy.cache == "off" or policy.ttl == 0:
+            return
+        key = self._keys.get(step)
+        if key is None and not self.request.steps[step].files:
+            key = self._make_key(step)
+        if key is None:
+            return
+        size, summary, seconds = self._sizes[step]
+        payload = self._payloads[step]
+        generation = packing.payload_identity(payload) if _is_inline(payload) else self._services.token(16)
+        self._identities[step] = generation
+        tool, _, operation = policy.spec.partition(".")
+        user, task = self.request.user_id, self.request.task_id
+        entry = CacheEntry(
+            key, payload, size, generation, summary, tool, operation, user, task, seconds, policy.ttl
+        )
+        self._services.cache.put_many([entry])
+
+
+def _plan_step(inputs: tuple[Input, ...], after: tuple[int, ...], policy: Policy) -> PlanStep:
+    needs = tuple({source.index: None for source in inputs if source.kind == "step"}) if inputs else ()
+    return PlanStep(policy.spec, needs, after, policy.idempotent, policy.retry)
+
+
+def _is_inline(payload: Any) -> bool:
+    return type(payload) in (bytes, packing.Packed) or packing.inline(payload)
+
+
+def _path_part(part: str | int) -> bytes:
+    return b"i%d" % part if isinstance(part, int) else b"s" + part.encode("utf-8", "surrogatepass")
+
+
+def _file_states(files: tuple[tuple[str, str], ...]) -> tuple[bytes, ...] | None:
+    """Return what identifies the present state of each file; None when one cannot be read, so nothing is cached."""
+    states = []
+    for path, kind in files:
+        try:
+            status = os.stat(path)
+            state = f"{os.path.realpath(path)}\0{status.st_size}\0{status.st_mtime_ns}".encode("utf-8", "surrogateescape")
+            if kind == "content":
+                with open(path, "rb") as file:
+                    state = hashlib.file_digest(file, "sha256").digest()
+        except OSError:
+            return None
+        states.append(state)
+    return tuple(states)

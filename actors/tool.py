@@ -1,0 +1,387 @@
+"""The host of one tool: builds it where it will run, and runs operations on it.
+
+A plain class; a backend puts it into a process (a Ray actor) or a thread. Nothing that a tool does, raises or returns
+leaves it as anything but an :class:`~aiecs_ray.messages.Outcome`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import queue
+import threading
+import time
+from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aiecs_ray import failures, packing
+from aiecs_ray.binding import Binder
+from aiecs_ray.definition import describe
+from aiecs_ray.errors import AiecsError, ResultInvalidError, ResultLostError
+from aiecs_ray.messages import ErrorInfo, Item, Outcome, ToolSpec, Work
+from aiecs_ray.packing import Packed
+from aiecs_ray.reference import look_up
+from aiecs_ray.running import Attempt, attempt_scope
+from aiecs_ray.shipping import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from aiecs_ray.definition import OperationDef
+
+PROGRESS_INTERVAL = 0.1
+"""Seconds between two progress events of one operation; the last state is always sent."""
+QUICK = 0.002
+"""An operation whose last run took less than this many seconds may delay the outcomes before it."""
+LARGE_TOTAL = 64 * 2**20
+"""Bytes of large results after which a chunk ends early, so that they can be picked up."""
+
+
+class Large(NamedTuple):
+    """Stands in an outcome for a large value that travels beside it, at ``index``."""
+
+    index: int
+
+
+class Delivery(NamedTuple):
+    """Outcomes, and the large values they refer to."""
+
+    outcomes: list[Outcome]
+    larges: list[Packed]
+
+
+class Running(NamedTuple):
+    """An operation that is running now."""
+
+    work: int
+    step: int
+    seconds: float
+
+
+class ToolHost:
+    """Runs the operations of one tool instance.
+
+    Args:
+        spec: the tool; its source is loaded by :meth:`start`.
+        fetch: gets a large value for the reference that a backend made of it.
+        report: sends (run, step, done, total, message) to the coordinator.
+        inline_limit: results up to this many bytes travel inside their outcome.
+    """
+
+    def __init__(
+        self,
+        spec: ToolSpec,
+        *,
+        fetch: Callable[[Any], Packed],
+        report: Callable[[str, int, float, float | None, str], None],
+        inline_limit: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._spec = spec
+        self._fetch = fetch
+        self._report = report
+        self._inline_limit = inline_limit
+        self._clock = clock
+        self._tool: Any = None
+        self._binder: Binder | None = None
+        self._operations: Mapping[str, OperationDef] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._turns = threading.Semaphore(1 if spec.has_async else max(1, int(spec.options.get("concurrency") or 1)))
+        self._lock = threading.Lock()
+        self._running: dict[tuple[int, int], _Body] = {}
+        self._recalled: dict[int, None] = {}
+        self._took: dict[str, float] = {}
+
+    # --- the tool itself ---------------------------------------------------------------------------------
+
+    def start(self) -> ErrorInfo | None:
+        """Build the tool; return what its constructor raised, if anything."""
+        if self._tool is not None:
+            return None
+        try:
+            cls = load(self._spec.source)
+            definition = describe(cls, self._spec.name, **self._spec.options)
+            self._operations = definition.operations
+            self._binder = Binder(definition)
+            self._tool = cls(**self._spec.options.get("config", {}))
+            if self._spec.has_async:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="operations", daemon=True).start()
+        except BaseException as error:  # noqa: BLE001  # a constructor may raise anything; it must not end the process
+            info = failures.of_tool(error, "__init__")
+            message = f"Tool '{self._spec.name}' cannot be constructed: {type(error).__name__}: {failures.text_of(error)}"
+            return info._replace(message=message, type_names=("ToolInitError", *info.type_names))
+        return None
+
+    # --- work --------------------------------------------------------------------------------------------
+
+    def call(self, work: Work) -> Delivery:
+        """Run the items of ``work`` and return all outcomes at once; those of items that never began are missing."""
+        outcomes: list[Outcome] = []
+        larges: list[Packed] = []
+        for delivery in self.stream(work, hold=True):
+            moved = [_shift(outcome, len(larges)) for outcome in delivery.outcomes]
+            outcomes.extend(moved)
+            larges.extend(delivery.larges)
+        return Delivery(outcomes, larges)
+
+    def stream(self, work: Work, *, hold: bool = False) -> Iterator[Delivery]:
+        """Run the items of ``work`` and yield their outcomes as they come.
+
+        A chain ends with its first item that does not complete. ``hold`` collects outcomes up to the end.
+        """
+        try:
+            if self._loop is not None and not work.chain and len(work.items) > 1:
+                yield from self._together(work, self._loop)
+            else:
+                yield from self._one_by_one(work, hold=hold)
+        finally:
+            self._recalled.pop(work.id, None)
+
+    def _one_by_one(self, work: Work, *, hold: bool) -> Iterator[Delivery]:
+        ready = Delivery([], [])
+        total = 0
+        made: dict[int, Any] = {}
+        for item in work.items:
+            if work.id in self._recalled:
+                break
+            if ready.outcomes and not hold and not self._is_quick(item):
+                yield ready
+                ready = Delivery([], [])
+            outcome, packed = self._run(work, item, made)
+            if outcome is None:
+                break
+            made[item.step] = outcome.payload if packed is None else packed
+            if packed is not None and packed.size > self._inline_limit:
+                total += packed.size
+                outcome = outcome._replace(payload=Large(len(ready.larges)))
+                ready.larges.append(packed)
+            ready.outcomes.append(outcome)
+            if not hold and (ready.larges or not item.idempotent):
+                yield ready
+                ready = Delivery([], [])
+            if (work.chain and outcome.kind != "value") or total > LARGE_TOTAL:
+                break
+        if ready.outcomes:
+            yield ready
+
+    def _is_quick(self, item: Item) -> bool:
+        return item.idempotent and self._took.get(item.operation, QUICK) < QUICK
+
+    def _together(self, work: Work, loop: asyncio.AbstractEventLoop) -> Iterator[Delivery]:
+        """Run independent items side by side on the event loop."""
+        outcomes: queue.SimpleQueue[tuple[Outcome | None, Packed | None]] = queue.SimpleQueue()
+
+        async def run(item: Item) -> None:
+            if self._is_async(item):
+                outcomes.put(await self._run_async(work, item, {}))
+            else:
+                outcomes.put(await asyncio.to_thread(self._run, work, item, {}))
+
+        for item in work.items:
+            asyncio.run_coroutine_threadsafe(run(item), loop)
+        for _ in work.items:
+            outcome, packed = outcomes.get()
+            if outcome is None:
+                continue
+            if packed is not None and packed.size > self._inline_limit:
+                yield Delivery([outcome._replace(payload=Large(0))], [packed])
+            else:
+                yield Delivery([outcome], [])
+
+    def _is_async(self, item: Item) -> bool:
+        operation = self._operations.get(item.operation)
+        return operation is not None and operation.is_async
+
+    # --- one item ----------------------------------------------------------------------------------------
+
+    def _run(self, work: Work, item: Item, made: dict[int, Any]) -> tuple[Outcome | None, Packed | None]:
+        """Run one item in this thread; (None, None) when it was recalled before it began."""
+        if self._loop is not None and self._is_async(item):
+            return asyncio.run_coroutine_threadsafe(self._run_async(work, item, made), self._loop).result()
+        with self._turns:
+            body = self._begin(work, item)
+            if body is None:
+                return None, None
+            try:
+                with attempt_scope(body.attempt):
+                    function, arguments = self._prepare(work, item, made)
+                    body.own = True
+                    result = function(**arguments)
+                    if inspect.isawaitable(result):
+                        result = self._await(result)
+                return self._done(body, item, result)
+            except BaseException as error:  # noqa: BLE001  # the one place where a tool's failure becomes an outcome
+                return self._failed(body, item, error), None
+            finally:
+                self._end(body)
+
+    async def _run_async(self, work: Work, item: Item, made: dict[int, Any]) -> tuple[Outcome | None, Packed | None]:
+        body = self._begin(work, item)
+        if body is None:
+            return None, None
+        body.task, body.loop = asyncio.current_task(), asyncio.get_running_loop()
+        try:
+            with attempt_scope(body.attempt):
+                # Fetching a large input waits for the network; the loop has other operations to run.
+                prepare = asyncio.to_thread(self._prepare, work, item, made) if item.inputs else None
+                function, arguments = await prepare if prepare is not None else self._prepare(work, item, made)
+                body.own = True
+                result = await function(**arguments)
+            return self._done(body, item, result)
+        except BaseException as error:  # noqa: BLE001  # as in _run
+            return self._failed(body, item, error), None
+        finally:
+            self._end(body)
+
+    def _await(self, result: Any) -> Any:
+        """Wait for what a plain method returned: an awaitable is run to its end, as users of async libraries expect."""
+
+        async def wait() -> Any:
+            return await result
+
+        return asyncio.run(wait())
+
+    def _begin(self, work: Work, item: Item) -> _Body | None:
+        attempt = Attempt(
+            cancel_flag=threading.Event(),
+            emit=_Throttle(self._report, work.run, item.step, self._clock),
+            user_id=work.user_id,
+            task_id=work.task_id,
+            step=item.step,
+        )
+        body = _Body(work.id, item.step, attempt, self._clock())
+        with self._lock:
+            if work.id in self._recalled:
+                return None
+            self._running[work.id, item.step] = body
+        return body
+
+    def _end(self, body: _Body) -> None:
+        body.attempt.emit.flush()  # type: ignore[attr-defined]  # made in _begin
+        with self._lock:
+            self._running.pop((body.work, body.step), None)
+
+    def _prepare(self, work: Work, item: Item, made: dict[int, Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
+        assert self._binder is not None
+        inputs = self._inputs(work, item, made)
+        params = packing.unpack(packing.as_packed(item.params), inputs=inputs)
+        arguments = self._binder.bind(item.operation, params, work.user_id, work.task_id)
+        operation = self._operations[item.operation]
+        for name in operation.options.writable:
+            if name in arguments:
+                arguments[name] = packing.writable(packing.pack(arguments[name]))
+        # The name is one of the table's, so nothing else of the instance can be reached.
+        return getattr(self._tool, operation.name), arguments
+
+    def _inputs(self, work: Work, item: Item, made: dict[int, Any]) -> list[Any]:
+        whole: dict[tuple[str, int], Any] = {}
+        inputs = []
+        for kind, index, path, text in item.inputs:
+            if (kind, index) not in whole:
+                whole[kind, index] = self._value(work.values[index] if kind == "value" else made[index])
+            inputs.append(look_up(whole[kind, index], path, text))
+        return inputs
+
+    def _value(self, source: Any) -> Any:
+        if type(source) is Packed or type(source) is bytes or packing.inline(source):
+            packed = packing.as_packed(source)
+        else:
+            packed = self._fetch(source)
+        try:
+            return packing.unpack(packed)
+        except Exception as error:
+            text = f"an input cannot be read: {type(error).__name__}: {failures.text_of(error)}"
+            raise ResultInvalidError(text) from error
+
+    def _done(self, body: _Body, item: Item, result: Any) -> tuple[Outcome, Packed | None]:
+        seconds = self._clock() - body.since
+        self._took[item.operation] = seconds
+        if packing.inline(result):
+            return Outcome(item.step, item.attempt, "value", result, 8, type(result).__name__, seconds=seconds), None
+        if isinstance(result, (FunctionType, ModuleType, type)) or result is self._tool:
+            raise ResultInvalidError(f"a {type(result).__name__} is not data; return a value")
+        packed = packing.pack(result, trial=True)
+        large = packed.size > self._inline_limit
+        payload = None if large else packing.to_payload(packed)
+        summary = packing.summarise(result)
+        return Outcome(item.step, item.attempt, "value", payload, packed.size, summary, seconds=seconds), packed
+
+    def _failed(self, body: _Body, item: Item, error: BaseException) -> Outcome:
+        seconds = self._clock() - body.since
+        if body.attempt.cancel_flag.is_set():
+            return Outcome(item.step, item.attempt, "cancelled", seconds=seconds)
+        if isinstance(error, ResultInvalidError):
+            info = failures.of_runtime(error)
+            info = info._replace(message=f"Error executing {item.operation}: {info.message}", exception=None)
+        elif isinstance(error, AiecsError) and not body.own:
+            info = failures.of_runtime(error)
+        else:
+            info = failures.of_tool(error, item.operation)
+        return Outcome(item.step, item.attempt, "error", error=info, seconds=seconds)
+
+    # --- asked from outside while an operation runs --------------------------------------------------------
+
+    def status(self) -> list[Running]:
+        """Return what is running, and for how long."""
+        now = self._clock()
+        with self._lock:
+            return [Running(body.work, body.step, now - body.since) for body in self._running.values()]
+
+    def stop(self, work: int, *, ask: bool) -> None:
+        """Begin nothing more of ``work``; with ``ask``, tell its running bodies that they should end."""
+        with self._lock:
+            self._recalled[work] = None
+            bodies = [body for body in self._running.values() if body.work == work]
+        if ask:
+            for body in bodies:
+                body.ask()
+
+
+class _Body:
+    """One running body."""
+
+    __slots__ = ("attempt", "loop", "own", "since", "step", "task", "work")
+
+    def __init__(self, work: int, step: int, attempt: Attempt, since: float) -> None:
+        self.work, self.step, self.attempt, self.since = work, step, attempt, since
+        self.own = False
+        """The tool's own code has begun: an error is the tool's from here on."""
+        self.task: asyncio.Task[Any] | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    def ask(self) -> None:
+        self.attempt.cancel_flag.set()
+        if self.task is not None and self.loop is not None:
+            self.loop.call_soon_threadsafe(self.task.cancel)
+
+
+class _Throttle:
+    """Sends progress at most every tenth of a second, and the last one always."""
+
+    __slots__ = ("_clock", "_last", "_next", "_report", "_run", "_step")
+
+    def __init__(self, report: Callable[..., None], run: str, step: int, clock: Callable[[], float]) -> None:
+        self._report, self._run, self._step, self._clock = report, run, step, clock
+        self._next = 0.0
+        self._last: tuple[float, float | None, str] | None = None
+
+    def __call__(self, done: float, total: float | None, message: str) -> None:
+        now = self._clock()
+        if now < self._next:
+            self._last = (done, total, message)
+            return
+        self._next = now + PROGRESS_INTERVAL
+        self._last = None
+        self._report(self._run, self._step, done, total, message)
+
+    def flush(self) -> None:
+        if self._last is not None:
+            self._report(self._run, self._step, *self._last)
+            self._last = None
+
+
+def _shift(outcome: Outcome, by: int) -> Outcome:
+    if by and type(outcome.payload) is Large:
+        return outcome._replace(payload=Large(outcome.payload.index + by))
+    return outcome

@@ -1,0 +1,27 @@
+"""aiecs-ray: tools as Ray actors, plans as data, results cached for the whole cluster."""
+
+from aiecs_ray.connecting import connect
+from aiecs_ray.context import Context
+from aiecs_ray.model import ErrorCode, TaskStatus, TaskStepResult
+from aiecs_ray.registry import Registry
+from aiecs_ray.run import Run
+from aiecs_ray.running import cancelled, progress
+from aiecs_ray.runtime import Runtime
+from aiecs_ray.tool import operation, tool
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Context",
+    "ErrorCode",
+    "Registry",
+    "Run",
+    "Runtime",
+    "TaskStatus",
+    "TaskStepResult",
+    "cancelled",
+    "connect",
+    "operation",
+    "progress",
+    "tool",
+]

@@ -1,0 +1,112 @@
+"""What the coordinator needs of the world around it: processes for tools, a cache, and the state of the cluster.
+
+Two implementations: :mod:`aiecs_ray.ray_backend` and :mod:`aiecs_ray.inprocess`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import concurrent.futures
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from aiecs_ray.messages import ErrorInfo, Outcome, ToolSpec, Work
+    from aiecs_ray.packing import Packed
+
+
+class ReplicaDied(Exception):  # noqa: N818  # an event between backend and coordinator, never a user's error
+    """The process of a replica is gone; the argument says of what, as far as the backend knows."""
+
+
+class Running(NamedTuple):
+    """An operation that runs in a replica now, and for how many seconds."""
+
+    work: int
+    step: int
+    seconds: float
+
+
+class Replica(Protocol):
+    """One tool instance in its own process or thread."""
+
+    async def start(self) -> ErrorInfo | None:
+        """Wait until the tool is built; return what its constructor raised. Raises ReplicaDied."""
+
+    def send(self, work: Work, *, stream: bool) -> AsyncIterator[list[Outcome]]:
+        """Run ``work`` and yield outcomes as they arrive, large values as references. Raises ReplicaDied."""
+
+    async def status(self) -> Sequence[Running]:
+        """Return what is running now. Raises ReplicaDied."""
+
+    async def stop(self, work: int, *, ask: bool) -> None:
+        """Begin nothing more of ``work``; with ``ask``, tell running bodies to end. Raises ReplicaDied."""
+
+    def kill(self) -> None:
+        """End the replica at once, whatever it does."""
+
+
+class CacheEntry(NamedTuple):
+    """A cached result; ``generation`` is new at each computation."""
+
+    key: str
+    payload: Any
+    size: int
+    generation: bytes
+    summary: str = ""
+    tool: str = ""
+    operation: str = ""
+    user_id: str = ""
+    task_id: str = ""
+    seconds: float = 0.0
+    ttl: float | None = None
+
+
+class CacheLink(Protocol):
+    """The coordinator's way to the shared cache."""
+
+    async def get_many(self, keys: Sequence[str]) -> list[CacheEntry | None]:
+        """Return the entries under ``keys``, None where there is none."""
+
+    def put_many(self, entries: Sequence[CacheEntry]) -> None:
+        """Store ``entries``; a later ``get_many`` of this link sees them."""
+
+
+class Backend(Protocol):
+    """Where replicas run."""
+
+    cache: CacheLink
+
+    def create(self, spec: ToolSpec) -> Replica:
+        """Begin to make a replica and return at once."""
+
+    async def nodes(self) -> Sequence[Mapping[str, float]]:
+        """Return the total resources of each node that is alive."""
+
+    async def alive(self, lease: Any) -> bool:
+        """Return whether the client that made ``lease`` still exists."""
+
+
+class Link(Protocol):
+    """The client's way to one coordinator."""
+
+    address: str
+    """What another process passes to ``connect`` to reach the same cluster."""
+
+    def request(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
+        """Call a method of the coordinator."""
+
+    def cache_request(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
+        """Call a method of the cache."""
+
+    def put(self, packed: Packed) -> Any:
+        """Put a large value where replicas can read it; return the reference."""
+
+    def fetch(self, references: Sequence[Any]) -> list[Packed | Exception]:
+        """Get the large values of ``references``; an exception stands for one that is gone."""
+
+    def lease(self) -> Any:
+        """Return a token that lives as long as this client."""
+
+    def close(self) -> None:
+        """Let go of the cluster; end it if it was started for this client."""

@@ -1,0 +1,146 @@
+"""What a client knows of tools: its own registry's, and those that other clients registered with the coordinator."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from aiecs_ray import keys
+from aiecs_ray.errors import InvalidToolError, OperationNotFoundError, ToolNotFoundError, UncacheableValueError
+from aiecs_ray.messages import ToolSpec
+from aiecs_ray.shipping import ship
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from aiecs_ray.definition import OperationDef, ToolDef
+    from aiecs_ray.registry import Registry
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OperationInfo:
+    """What a client must know of an operation to request it; plain values."""
+
+    name: str
+    is_async: bool
+    parameters: tuple[str, ...]
+    required: frozenset[str]
+    accepts_any: bool
+    unknown_params: str
+    options: Mapping[str, Any]
+    doc: str = ""
+    schema: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class Catalog:
+    """Finds the tool behind a name.
+
+    Args:
+        registry: the tools of this process.
+        runtime_env: what is sent along with them.
+        remote: asks the coordinator which tools there are.
+    """
+
+    def __init__(
+        self, registry: Registry, runtime_env: Mapping[str, Any] | None, remote: Callable[[], Sequence[ToolSpec]]
+    ) -> None:
+        self.registry = registry
+        self._runtime_env = dict(runtime_env or {})
+        self._ask = remote
+        self._local: dict[str, tuple[ToolDef, ToolSpec, dict[str, OperationInfo]]] = {}
+        self._remote: dict[str, tuple[ToolSpec, dict[str, OperationInfo]]] = {}
+
+    def find(self, tool: str, operation: str) -> tuple[ToolSpec, OperationInfo]:
+        """Return the tool and what is known of its operation.
+
+        Raises:
+            ToolNotFoundError: nobody registered a tool of that name.
+            OperationNotFoundError: it has no such operation.
+            InvalidToolError: the tool cannot be sent to its replicas.
+        """
+        spec, operations = self.tool(tool)
+        info = operations.get(operation)
+        if info is None:
+            raise OperationNotFoundError(operation, tool, nearest(operation, operations))
+        return spec, info
+
+    def tool(self, name: str) -> tuple[ToolSpec, dict[str, OperationInfo]]:
+        """Return a tool and its operations."""
+        if self.registry.has(name):
+            definition = self.registry.get(name)
+            known = self._local.get(name)
+            if known is None or known[0] is not definition:
+                spec = to_spec(definition, self._runtime_env)
+                known = self._local[name] = (definition, spec, _infos(spec))
+            return known[1], known[2]
+        if name not in self._remote:
+            self._remote = {spec.name: (spec, _infos(spec)) for spec in self._ask()}
+        if name not in self._remote:
+            raise ToolNotFoundError(name, "", nearest(name, (*self.registry.names(), *self._remote)))
+        return self._remote[name]
+
+
+def nearest(name: str, known: Sequence[str] | Mapping[str, Any]) -> tuple[str, ...]:
+    """Return up to three known names that are close to ``name``."""
+    return tuple(difflib.get_close_matches(name, list(known), n=3))
+
+
+def to_spec(definition: ToolDef, runtime_env: Mapping[str, Any]) -> ToolSpec:
+    """Return what the coordinator needs of a tool.
+
+    Raises:
+        InvalidToolError: the class cannot be sent, or its options cannot be part of a key.
+    """
+    options = {field.name: getattr(definition.options, field.name) for field in dataclasses.fields(definition.options)}
+    options = {name: dict(value) if isinstance(value, Mapping) else value for name, value in options.items()}
+    environment = {**runtime_env, **(definition.options.runtime_env or {})}
+    options["runtime_env"] = environment or None
+    source = ship(definition.cls, runtime_env=environment or None)
+    try:
+        identity = keys.digest(options)
+    except UncacheableValueError as error:
+        text = f"tool {definition.name!r}: its config and runtime_env must be plain values: {error}"
+        raise InvalidToolError(text) from error
+    place = source if isinstance(source, str) else definition.cls.__qualname__
+    short = hashlib.sha256(identity + place.encode()).hexdigest()[:8]
+    key = f"{definition.name}@{definition.version[:16]}-{short}"
+    operations = tuple(_describe(operation) for operation in definition.operations.values())
+    return ToolSpec(key, definition.name, source, definition.version, options, operations, definition.has_async)
+
+
+def _describe(operation: OperationDef) -> dict[str, Any]:
+    options = {
+        field.name: getattr(operation.options, field.name) for field in dataclasses.fields(operation.options)
+    }
+    options["fingerprint"] = dict(options["fingerprint"])
+    return {
+        "name": operation.name,
+        "is_async": operation.is_async,
+        "parameters": tuple(parameter.name for parameter in operation.parameters),
+        "required": operation.required,
+        "accepts_any": operation.accepts_any,
+        "options": options,
+        "doc": operation.doc,
+        "schema": dict(operation.schema),
+    }
+
+
+def _infos(spec: ToolSpec) -> dict[str, OperationInfo]:
+    unknown = str(spec.options.get("unknown_params", "drop"))
+    return {
+        entry["name"]: OperationInfo(
+            name=entry["name"],
+            is_async=entry["is_async"],
+            parameters=tuple(entry["parameters"]),
+            required=frozenset(entry["required"]),
+            accepts_any=entry["accepts_any"],
+            unknown_params=unknown,
+            options=entry["options"],
+            doc=entry["doc"],
+            schema=entry["schema"],
+        )
+        for entry in spec.operations
+    }

@@ -1,0 +1,54 @@
+"""``connect``: which cluster, and how to reach it without hanging."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from aiecs_ray.config import Settings
+from aiecs_ray.errors import InvalidInputError, shorten
+from aiecs_ray.inprocess import InProcessLink
+from aiecs_ray.runtime import Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aiecs_ray.registry import Registry
+
+
+def connect(
+    address: str | None = None,
+    *,
+    settings: Settings | None = None,
+    runtime_env: Mapping[str, Any] | None = None,
+    registry: Registry | None = None,
+    num_cpus: int | None = None,
+    object_store_memory: int | None = None,
+) -> Runtime:
+    """Return a runtime.
+
+    Args:
+        address: None: the cluster of ``RAY_ADDRESS``, or a Ray that this process is already connected to, or else a
+            private one on this machine that ends with the runtime. "local": a private one. "auto": the one running
+            on this machine. "host:port": that one. "inprocess": no Ray at all, tools run as threads of this process.
+        settings: otherwise read from the environment (``AIECS_RAY_*``).
+        runtime_env: Ray's runtime environment for the replicas of this client's tools.
+        registry: the tools to offer; otherwise those registered in this process.
+        num_cpus: CPUs of a private cluster.
+        object_store_memory: bytes of a private cluster's object store.
+
+    Raises:
+        RuntimeUnavailableError: nothing answers at the address.
+        InvalidConfigError: a setting is wrong.
+    """
+    settings = settings if settings is not None else Settings.load()
+    if address == "inprocess":
+        return Runtime(InProcessLink(settings), settings, registry=registry, runtime_env=runtime_env)
+    if address is not None and (type(address) is not str or not address.strip()):
+        raise InvalidInputError(f"address must be 'local', 'auto', 'inprocess' or 'host:port', got {shorten(address)}")
+    # Importing Ray takes a second: only who uses it pays.
+    backend = importlib.import_module("aiecs_ray.ray_backend")
+    link = backend.connect(
+        address, settings, runtime_env=runtime_env, num_cpus=num_cpus, object_store_memory=object_store_memory
+    )
+    return Runtime(link, settings, registry=registry, runtime_env=runtime_env)

@@ -1,0 +1,438 @@
+"""Every error that aiecs-ray raises: one tree, each with a code of the documents (E001 to E007).
+
+::
+
+    AiecsError
+    ├── InvalidInputError (ValueError)             E001
+    │   ├── InvalidSpecError
+    │   │   └── OperationForbiddenError
+    │   ├── InvalidParamsError
+    │   │   └── ParamTooLargeError
+    │   ├── InvalidOperationsError
+    │   │   └── DuplicateNameError
+    │   ├── InvalidConfigError
+    │   ├── InvalidTimeoutError
+    │   ├── InvalidToolError
+    │   │   └── ToolConflictError
+    │   ├── InvalidStepResultError
+    │   ├── StatusTransitionError
+    │   ├── InterfaceMismatchError (TypeError)
+    │   └── ReferenceRangeError
+    │       └── ReferenceForwardError
+    ├── DSLEvaluationError (ValueError)            E007
+    │   ├── ReferenceSyntaxError
+    │   │   └── ReferenceForbiddenError
+    │   ├── ReferencePathError
+    │   └── UpstreamFailedError
+    ├── ExecutionError                             E003
+    │   ├── ToolNotFoundError (AttributeError, ValueError)
+    │   │   └── ToolImportError
+    │   ├── OperationNotFoundError (AttributeError, ValueError)
+    │   ├── OperationFailedError
+    │   │   ├── DatabaseError                      E006
+    │   │   └── RetryExhaustedError                E005
+    │   ├── OperationTimeoutError (TimeoutError)   E002
+    │   ├── OperationCancelledError                E004
+    │   ├── ToolInitError
+    │   ├── ReplicaLostError
+    │   ├── OutcomeUnknownError
+    │   ├── ResultInvalidError
+    │   ├── ResultLostError
+    │   ├── ResultExpiredError
+    │   ├── InfeasibleResourcesError
+    │   └── BusyError
+    ├── UncacheableValueError (ValueError)         E003
+    └── RuntimeUnavailableError (ConnectionError)  E003
+        └── RunLostError
+
+An error carries facts as positional arguments and makes its text in ``__str__``, so that it survives
+pickling between processes with every field intact.
+"""
+
+from __future__ import annotations
+
+
+
+TEXT_LIMIT = 80
+"""How many characters of a bad value an error message quotes."""
+
+
+def shorten(value: object, limit: int = TEXT_LIMIT) -> str:
+    """Return ``value`` as text of at most ``limit`` characters.
+
+    Only strings and numbers are shown; anything else is named by its type, because a user's ``__repr__``
+    must not run while an error is being reported.
+
+    >>> shorten("a" * 100, 10)
+    'aaaaaaa...'
+    >>> shorten([1, 2])
+    'a value of type list'
+    """
+    if isinstance(value, str):
+        text = value
+    elif value is None or type(value) in (bool, float):
+        text = repr(value)
+    elif type(value) is int:
+        # An int of thousands of digits cannot be turned into text at all (sys.set_int_max_str_digits).
+        text = repr(value) if value.bit_length() < limit * 3 else f"an int of {value.bit_length()} bits"
+    elif isinstance(value, bytes):
+        text = repr(value[:limit])
+    else:
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+class AiecsError(Exception):
+    """The root of the tree.
+
+    ``error_code`` is the documents' code. ``operation`` and ``index`` name the operation and its place in
+    the list where they are known (contradiction C-15).
+    """
+
+    error_code = "E003"
+    operation: str | None = None
+    index: int | None = None
+
+    def locate(self, *, operation: str | None = None, index: int | None = None) -> AiecsError:
+        """Record which operation of a list failed, and return the error itself."""
+        if operation is not None:
+            self.operation = operation
+        if index is not None:
+            self.index = index
+        return self
+
+
+# --- E001: the input is wrong ---------------------------------------------------------------------------
+
+
+class InvalidInputError(AiecsError, ValueError):
+    """The input was refused before anything ran."""
+
+    error_code = "E001"
+
+
+class InvalidSpecError(InvalidInputError):
+    """An operation spec is not ``tool_name.operation_name``."""
+
+    def __init__(self, spec: str, hint: str = "") -> None:
+        super().__init__(spec, hint)
+        self.spec, self.hint = spec, hint
+
+    def __str__(self) -> str:
+        text = f"Invalid operation spec: {shorten(self.spec)}, expected 'tool_name.operation_name'"
+        return f"{text} ({self.hint})" if self.hint else text
+
+
+class OperationForbiddenError(InvalidSpecError):
+    """An operation spec names something private, which no tool exposes."""
+
+    def __str__(self) -> str:
+        return f"Operation spec {shorten(self.spec)!r} names a private member; only public operations can be called"
+
+
+class InvalidParamsError(InvalidInputError):
+    """The parameters of one operation are wrong."""
+
+
+class ParamTooLargeError(InvalidParamsError):
+    """A parameter is too large to travel inline; put it with ``rt.put(value)``."""
+
+
+class InvalidOperationsError(InvalidInputError):
+    """The list of operations itself is wrong."""
+
+
+class DuplicateNameError(InvalidOperationsError):
+    """Two operations of one run have the same ``id``."""
+
+
+class InvalidConfigError(InvalidInputError):
+    """A setting is unknown, or its value is out of range."""
+
+    def __init__(self, name: str, problem: str, nearest: tuple[str, ...] = ()) -> None:
+        super().__init__(name, problem, nearest)
+        self.name, self.problem, self.nearest = name, problem, nearest
+
+    def __str__(self) -> str:
+        hint = f" (did you mean {' or '.join(map(repr, self.nearest))}?)" if self.nearest else ""
+        return f"Setting {shorten(self.name)!r}: {self.problem}{hint}"
+
+
+class InvalidTimeoutError(InvalidInputError):
+    """A timeout, deadline or other duration is not a positive, finite number of seconds."""
+
+
+class InvalidToolError(InvalidInputError):
+    """A class cannot be a tool; the message says why and what to change."""
+
+
+class ToolConflictError(InvalidToolError):
+    """Two different classes were registered under one tool name."""
+
+    def __init__(self, name: str, old: str, new: str) -> None:
+        super().__init__(name, old, new)
+        self.name, self.old, self.new = name, old, new
+
+    def __str__(self) -> str:
+        return (
+            f"Tool name {self.name!r} is taken: {self.old} is registered, {self.new} is another class "
+            "(pass replace=True to replace it)"
+        )
+
+
+class InvalidStepResultError(InvalidInputError):
+    """A step's result contradicts itself, or the data it should be read from is malformed."""
+
+
+class StatusTransitionError(InvalidInputError):
+    """A task cannot go from one status to another (document S2, "状态转换规则").
+
+    ``old``, ``new`` and ``valid`` (what ``old`` may become) are names of ``TaskStatus`` members.
+    """
+
+    def __init__(self, old: str, new: str, valid: tuple[str, ...] = ()) -> None:
+        super().__init__(old, new, valid)
+        self.old, self.new, self.valid = old, new, valid
+
+    def __str__(self) -> str:
+        return (
+            f"Invalid status transition: {self.old} → {self.new}. "
+            f"Valid transitions from {self.old}: {', '.join(self.valid) or 'none'}"
+        )
+
+
+class InterfaceMismatchError(InvalidInputError, TypeError):
+    """A class does not implement an interface, or implements too old a version of it."""
+
+
+class ReferenceRangeError(InvalidInputError):
+    """A reference names a result that can never exist at its place (contradictions C-04, C-05)."""
+
+    def __init__(self, target: int | str, position: int = -1) -> None:
+        super().__init__(target, position)
+        self.target, self.position = target, position
+
+    def __str__(self) -> str:
+        if isinstance(self.target, str):
+            return f"Referenced result {shorten(self.target)!r} is not the id of an operation of this run"
+        return f"Referenced result index {shorten(self.target)} out of range"
+
+
+class ReferenceForwardError(ReferenceRangeError):
+    """A reference names its own step or a later one."""
+
+    def __str__(self) -> str:
+        return (
+            f"Referenced result index {shorten(self.target)} out of range: "
+            f"step {self.position} can only refer to earlier steps"
+        )
+
+
+# --- E007: a reference could not be evaluated -----------------------------------------------------------
+
+
+class DSLEvaluationError(AiecsError, ValueError):
+    """A reference could not be evaluated."""
+
+    error_code = "E007"
+
+
+class ReferenceSyntaxError(DSLEvaluationError):
+    """A string that starts as a reference does not follow the grammar."""
+
+    def __init__(self, text: str, problem: str = "") -> None:
+        super().__init__(text, problem)
+        self.text, self.problem = text, problem
+
+    def __str__(self) -> str:
+        return (
+            f"Invalid reference {shorten(self.text)!r}: {self.problem or 'malformed'} "
+            "(write $result[0].field, or $$result[0] for the literal text)"
+        )
+
+
+class ReferenceForbiddenError(ReferenceSyntaxError):
+    """A reference asks for a private name."""
+
+
+class ReferencePathError(DSLEvaluationError):
+    """A reference's path does not exist in the result it names."""
+
+    def __init__(self, reference: str, element: str, found: str, available: tuple[str, ...] = ()) -> None:
+        super().__init__(reference, element, found, available)
+        self.reference, self.element, self.found, self.available = reference, element, found, available
+
+    def __str__(self) -> str:
+        text = f"Reference {shorten(self.reference)!r}: no {shorten(self.element)} in {self.found}"
+        return f"{text}; available: {', '.join(self.available)}" if self.available else text
+
+
+class UpstreamFailedError(DSLEvaluationError):
+    """A step was skipped because a step whose result it needs did not complete."""
+
+    def __init__(self, step: int, spec: str, status: str = "failed") -> None:
+        super().__init__(step, spec, status)
+        self.step, self.spec, self.status = step, spec, status
+
+    def __str__(self) -> str:
+        return f"Skipped: step {self.step} ({self.spec}) {self.status}"
+
+
+# --- E002 to E006: the execution failed -----------------------------------------------------------------
+
+
+class ExecutionError(AiecsError):
+    """An operation was accepted and did not succeed (document S3, "异常类型定义")."""
+
+
+class _NotFoundError(ExecutionError, AttributeError, ValueError):
+    """The documents raise AttributeError here, AIECS raises ValueError: both must catch it (C-02)."""
+
+    def __init__(self, name: str, owner: str = "", nearest: tuple[str, ...] = ()) -> None:
+        super().__init__(name, owner, nearest)
+        self.name, self.owner, self.nearest = name, owner, nearest
+
+    def _hint(self) -> str:
+        return f" (did you mean {' or '.join(map(repr, self.nearest))}?)" if self.nearest else ""
+
+
+class ToolNotFoundError(_NotFoundError):
+    """No tool is registered under a name."""
+
+    def __str__(self) -> str:
+        return f"Tool '{shorten(self.name)}' is not registered{self._hint()}"
+
+
+class ToolImportError(ToolNotFoundError):
+    """An installed package announces a tool but cannot be imported; the cause says why."""
+
+    def __init__(self, name: str, source: str, problem: str) -> None:
+        super(_NotFoundError, self).__init__(name, source, problem)
+        self.name, self.owner, self.nearest = name, "", ()
+        self.source, self.problem = source, problem
+
+    def __str__(self) -> str:
+        return (
+            f"Tool '{shorten(self.name)}' is not registered: {self.source} cannot be imported: "
+            f"{shorten(self.problem, 500)}"
+        )
+
+
+class OperationNotFoundError(_NotFoundError):
+    """A tool has no operation of that name."""
+
+    def __str__(self) -> str:
+        return f"Operation '{shorten(self.name)}' not found in tool '{shorten(self.owner)}'{self._hint()}"
+
+
+class OperationFailedError(ExecutionError):
+    """A tool's own code raised.
+
+    ``type_name`` is the class of the tool's exception, ``remote_traceback`` its text; the exception itself is
+    ``__cause__`` where it survived the way between processes.
+    """
+
+    def __init__(
+        self, message: str, type_name: str = "", remote_traceback: str = "", type_names: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message, type_name, remote_traceback, type_names)
+        self.message, self.type_name = message, type_name
+        self.remote_traceback, self.type_names = remote_traceback, type_names
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class DatabaseError(OperationFailedError):
+    """A tool's database failed."""
+
+    error_code = "E006"
+
+
+class RetryExhaustedError(OperationFailedError):
+    """Every allowed attempt failed with an error that might have passed."""
+
+    error_code = "E005"
+
+
+class OperationTimeoutError(ExecutionError, TimeoutError):
+    """An attempt or a deadline ran out of time and the work was stopped."""
+
+    error_code = "E002"
+
+
+class OperationCancelledError(ExecutionError):
+    """The operation was cancelled, or skipped because an earlier step failed."""
+
+    error_code = "E004"
+
+
+class ToolInitError(ExecutionError):
+    """A tool could not be constructed."""
+
+
+class ReplicaLostError(ExecutionError):
+    """The process of a tool died; the message says of what."""
+
+
+class OutcomeUnknownError(ExecutionError):
+    """A non-idempotent operation had started when its process died: it may or may not have taken effect."""
+
+
+class ResultInvalidError(ExecutionError):
+    """An operation returned something that cannot leave its process, or cannot be read by others."""
+
+
+class ResultLostError(ExecutionError):
+    """A large result died with its node and cannot be made again without repeating a side effect."""
+
+
+class ResultExpiredError(ExecutionError):
+    """The results of a finished run were dropped (``result_ttl``, ``result_bytes`` or ``release()``)."""
+
+
+class InfeasibleResourcesError(ExecutionError):
+    """No node of the cluster can ever give the resources that a tool asks for."""
+
+
+class BusyError(ExecutionError):
+    """The queue is full. ``retry_after`` says in how many seconds to try again."""
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message, retry_after)
+        self.message, self.retry_after = message, retry_after
+
+    def __str__(self) -> str:
+        return f"{self.message}; try again in {self.retry_after:g} s"
+
+
+class UncacheableValueError(AiecsError, ValueError):
+    """A value has no exact cache key; the operation that takes it runs uncached.
+
+    ``path`` leads to the value inside the whole, ``type_name`` is its type, ``reason`` says what is missing.
+    """
+
+    def __init__(self, path: str, type_name: str, reason: str = "no exact encoding") -> None:
+        super().__init__(path, type_name, reason)
+        self.path, self.type_name, self.reason = path, type_name, reason
+
+    def __str__(self) -> str:
+        where = f" at {shorten(self.path, 200)}" if self.path else ""
+        return f"A value of type {shorten(self.type_name)}{where} has no cache key: {self.reason}"
+
+
+class RuntimeUnavailableError(AiecsError, ConnectionError):
+    """The cluster cannot be reached, or was closed."""
+
+
+class RunLostError(RuntimeUnavailableError):
+    """The coordinator was restarted, and a run that it held is gone."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(run_id)
+        self.run_id = run_id
+
+    def __str__(self) -> str:
+        return f"Run {shorten(self.run_id)!r} was lost: the coordinator that held it was restarted; submit it again"
+
+

@@ -1,0 +1,112 @@
+"""From an exception to an :class:`~aiecs_ray.messages.ErrorInfo` and back."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import traceback
+from typing import TYPE_CHECKING
+
+from aiecs_ray import errors
+from aiecs_ray.errors import AiecsError, OperationFailedError, ResultInvalidError
+from aiecs_ray.messages import ErrorInfo
+from aiecs_ray.packing import pack
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MESSAGE_LIMIT = 8 * 1024
+TRACEBACK_LIMIT = 32 * 1024
+EXCEPTION_LIMIT = 64 * 1024
+_DATABASE_ERRORS = frozenset({"sqlite3.Error", "PostgresError", "DatabaseError", "psycopg.Error", "SQLAlchemyError"})
+
+
+def text_of(error: BaseException) -> str:
+    """Return the message of ``error``, at most 8 KB; its class name when it has none or cannot say it."""
+    try:
+        text = str(error)
+    except BaseException:  # noqa: BLE001  # a user's __str__ may raise anything, and must not harm the report
+        text = ""
+    if isinstance(error, SystemExit):
+        text = f"the tool called sys.exit({text})"
+    elif not text:
+        text = type(error).__name__
+    if len(text) > MESSAGE_LIMIT:
+        text = f"{text[:MESSAGE_LIMIT]}... ({len(text)} characters)"
+    return text
+
+
+def type_names(error: BaseException) -> tuple[str, ...]:
+    """Return the names of the class of ``error`` and its bases, bare and qualified, most derived first."""
+    names: list[str] = []
+    for kind in type(error).__mro__[:-1]:
+        names.append(kind.__name__)
+        if kind.__module__ != "builtins":
+            names.append(f"{kind.__module__}.{kind.__name__}")
+    return tuple(names)
+
+
+def of_tool(error: BaseException, operation: str) -> ErrorInfo:
+    """Describe what a tool's own code raised: E003, or E006 for a database."""
+    names = type_names(error)
+    code = "E006" if _DATABASE_ERRORS.intersection(names) else "E003"
+    message = f"Error executing {operation}: {text_of(error)}"
+    return ErrorInfo(code, message, type(error).__name__, names, _traceback(error), _pickled(error))
+
+
+def of_runtime(error: AiecsError) -> ErrorInfo:
+    """Describe an error that the runtime itself raised, with its own code and class."""
+    return ErrorInfo(error.error_code, text_of(error), type(error).__name__, type_names(error), "", _pickled(error))
+
+
+def to_exception(info: ErrorInfo) -> AiecsError:
+    """Return the exception that a caller gets for ``info``; the tool's own is its ``__cause__``."""
+    original = _unpickled(info)
+    if isinstance(original, AiecsError) and not info.traceback:
+        return original
+    kind = _BY_CODE.get(info.code)
+    if kind is None and not info.traceback:
+        kind = getattr(errors, info.type_name, None)
+    error: AiecsError
+    if kind is None or issubclass(kind, OperationFailedError):
+        error = (kind or OperationFailedError)(info.message, info.type_name, info.traceback, info.type_names)
+    else:
+        error = kind(info.message)
+    error.error_code = info.code
+    error.__cause__ = original
+    return error
+
+
+_BY_CODE: Mapping[str, type[AiecsError]] = {
+    "E002": errors.OperationTimeoutError,
+    "E004": errors.OperationCancelledError,
+    "E005": errors.RetryExhaustedError,
+    "E006": errors.DatabaseError,
+}
+
+
+def _traceback(error: BaseException) -> str:
+    with contextlib.suppress(Exception):
+        # The first frame is the runtime's own; a tool's author wants what is below it.
+        frames = error.__traceback__.tb_next if error.__traceback__ is not None else None
+        text = "".join(traceback.format_exception(type(error), error, frames))
+        return text if len(text) <= TRACEBACK_LIMIT else f"...{text[-TRACEBACK_LIMIT:]}"
+    return ""
+
+
+def _pickled(error: BaseException) -> bytes | None:
+    try:
+        packed = pack(error, trial=True)
+    except (ResultInvalidError, RecursionError):
+        return None
+    return packed.header if not packed.buffers and len(packed.header) <= EXCEPTION_LIMIT else None
+
+
+def _unpickled(info: ErrorInfo) -> BaseException | None:
+    if info.exception is None:
+        return None
+    try:
+        error = pickle.loads(info.exception)
+    except Exception:  # noqa: BLE001  # the class may not exist here; its name and text are in ``info``
+        return None
+    return error if isinstance(error, BaseException) else None

@@ -1,0 +1,242 @@
+"""The twin without Ray: replicas are threads of this process. Values are copied by the same rules.
+
+A Python thread cannot be killed. Where the Ray backend kills a process, this one lets go of the thread: its work is
+reported as lost, its instance is never used again, and a warning says that it may still be running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import queue
+import random
+import secrets
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aiecs_ray.actors.cache import Cache
+from aiecs_ray.actors.coordinator import Coordinator
+from aiecs_ray.actors.tool import Delivery, Large, ToolHost
+from aiecs_ray.backend import ReplicaDied
+
+if TYPE_CHECKING:
+    import concurrent.futures
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+    from aiecs_ray.backend import CacheEntry, Running
+    from aiecs_ray.config import Settings
+    from aiecs_ray.messages import ErrorInfo, Outcome, ToolSpec, Work
+    from aiecs_ray.packing import Packed
+
+logger = logging.getLogger(__name__)
+
+RESULT_BYTES = 256 * 2**20
+
+
+class LocalRef(NamedTuple):
+    """A large value of this process."""
+
+    packed: Packed
+
+
+class _Thread:
+    """One worker thread that runs jobs in order."""
+
+    def __init__(self, name: str) -> None:
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+
+    def submit(self, job: Callable[[], None]) -> None:
+        self._jobs.put(job)
+
+    def end(self) -> None:
+        self._jobs.put(None)
+
+
+class LocalReplica:
+    """A tool in threads of this process."""
+
+    def __init__(self, host: ToolHost, name: str, threads: int) -> None:
+        self._host = host
+        self._name = name
+        self._workers = [_Thread(f"{name}-{number}") for number in range(threads)]
+        self._next = 0
+        self._dead = asyncio.Event()
+        self._busy = 0
+
+    async def start(self) -> ErrorInfo | None:
+        """Build the tool."""
+        loop = asyncio.get_running_loop()
+        built: asyncio.Future[ErrorInfo | None] = loop.create_future()
+
+        def build() -> None:
+            error = self._host.start()
+            loop.call_soon_threadsafe(_set, built, error)
+
+        self._submit(build)
+        return await self._unless_dead(built)
+
+    async def send(self, work: Work, *, stream: bool) -> AsyncIterator[list[Outcome]]:
+        """Run ``work``; outcomes arrive as the host yields them."""
+        loop = asyncio.get_running_loop()
+        arrived: asyncio.Queue[Delivery | None] = asyncio.Queue()
+
+        def run() -> None:
+            for delivery in self._host.stream(work, hold=not stream):
+                loop.call_soon_threadsafe(arrived.put_nowait, delivery)
+            loop.call_soon_threadsafe(arrived.put_nowait, None)
+
+        self._busy += 1
+        self._submit(run)
+        try:
+            while (delivery := await self._unless_dead(loop.create_task(arrived.get()))) is not None:
+                yield [_with_reference(outcome, delivery.larges) for outcome in delivery.outcomes]
+        finally:
+            self._busy -= 1
+
+    async def status(self) -> Sequence[Running]:
+        """Return what is running now."""
+        return self._host.status()
+
+    async def stop(self, work: int, *, ask: bool) -> None:
+        """Begin nothing more of ``work``; with ``ask``, tell running bodies to end."""
+        self._host.stop(work, ask=ask)
+
+    def kill(self) -> None:
+        """Let go of the threads."""
+        if self._dead.is_set():
+            return
+        self._dead.set()
+        if self._busy:
+            logger.warning("a running operation of %s cannot be stopped in this process; its thread is left", self._name)
+        for worker in self._workers:
+            worker.end()
+
+    def _submit(self, job: Callable[[], None]) -> None:
+        self._workers[self._next % len(self._workers)].submit(job)
+        self._next += 1
+
+    async def _unless_dead(self, awaited: asyncio.Future[Any]) -> Any:
+        dead = asyncio.ensure_future(self._dead.wait())
+        try:
+            await asyncio.wait({awaited, dead}, return_when=asyncio.FIRST_COMPLETED)
+            if awaited.done():
+                return awaited.result()
+            raise ReplicaDied("it was stopped")
+        finally:
+            dead.cancel()
+            awaited.cancel()
+
+
+def _set(future: asyncio.Future[Any], value: Any) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _with_reference(outcome: Outcome, larges: list[Packed]) -> Outcome:
+    if type(outcome.payload) is Large:
+        return outcome._replace(payload=LocalRef(larges[outcome.payload.index]))
+    return outcome
+
+
+class _CacheLink:
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    async def get_many(self, keys: Sequence[str]) -> list[CacheEntry | None]:
+        return self._cache.get_many(keys)
+
+    def put_many(self, entries: Sequence[CacheEntry]) -> None:
+        self._cache.put_many(entries)
+
+
+class InProcessBackend:
+    """Runs replicas as threads."""
+
+    def __init__(self, settings: Settings, cache: Cache) -> None:
+        self._settings = settings
+        self.cache = _CacheLink(cache)
+        self.report: Callable[..., None] = lambda *_: None
+
+    def create(self, spec: ToolSpec) -> LocalReplica:
+        """Make a replica of a tool."""
+        host = ToolHost(
+            spec,
+            fetch=lambda reference: reference.packed,
+            report=lambda *progress: self.report(*progress),
+            inline_limit=self._settings.inline_limit,
+        )
+        concurrency = int(spec.options.get("concurrency") or 1)
+        return LocalReplica(host, spec.name, 8 if spec.has_async else concurrency)
+
+    async def nodes(self) -> Sequence[Mapping[str, float]]:
+        """Return this machine as the only node."""
+        memory = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        return [{"CPU": float(os.cpu_count() or 1), "memory": memory}]
+
+    async def alive(self, lease: Any) -> bool:  # noqa: ARG002  # the client is this process
+        """Return True: the client is this very process."""
+        return True
+
+
+class InProcessLink:
+    """A coordinator on an event loop of its own thread."""
+
+    address = "inprocess"
+
+    def __init__(self, settings: Settings) -> None:
+        self._cache = Cache(settings, adopt=lambda payload: payload)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="aiecs-ray coordinator", daemon=True)
+        self._thread.start()
+        backend = InProcessBackend(settings, self._cache)
+        self._coordinator = Coordinator(
+            backend,
+            settings,
+            incarnation=secrets.token_hex(4),
+            result_bytes=RESULT_BYTES,
+            random=random.random,
+            token=secrets.token_bytes,
+        )
+        backend.report = lambda *progress: self.request("report", *progress)
+        self._closed = False
+
+    def request(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
+        """Call a method of the coordinator."""
+        return asyncio.run_coroutine_threadsafe(getattr(self._coordinator, method)(*args), self._loop)
+
+    def cache_request(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
+        """Call a method of the cache; it runs on the coordinator's thread."""
+
+        async def call() -> Any:
+            return getattr(self._cache, method)(*args)
+
+        return asyncio.run_coroutine_threadsafe(call(), self._loop)
+
+    def put(self, packed: Packed) -> LocalRef:
+        """Return a reference to ``packed``."""
+        return LocalRef(packed)
+
+    def fetch(self, references: Sequence[LocalRef]) -> list[Packed | Exception]:
+        """Return the values of ``references``."""
+        return [reference.packed for reference in references]
+
+    def lease(self) -> None:
+        """Return nothing: the client cannot outlive this process, nor this process the client."""
+
+    def close(self) -> None:
+        """End every run and the coordinator's thread."""
+        if self._closed:
+            return
+        self._closed = True
+        self.request("shut_down").result(timeout=10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=10)
+        if not self._thread.is_alive():
+            self._loop.close()

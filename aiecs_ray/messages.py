@@ -1,0 +1,228 @@
+"""What client, coordinator and replica say to each other: plain values, cheap to pickle, free of user code.
+
+Parameters and results travel as :class:`~aiecs_ray.packing.Packed` or as bytes, so a coordinator can pass them on
+without ever running the code that makes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CacheMode = Literal["on", "off", "refresh", "only"]
+Scope = Literal["task", "user", "global"]
+Mode = Literal["sequence", "parallel", "batch"]
+
+PROTOCOL = 1
+"""Version of these messages; part of the names of the shared actors, so that two versions never meet."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryOptions:
+    """When and how often an operation is tried again.
+
+    ``attempts`` counts all attempts, the first one too. The wait before attempt *n* + 1 is
+    ``multiplier * 2**(n - 1)`` seconds, at least ``wait_min`` and at most ``wait_max`` (document S1, "指数退避算法").
+    ``on`` names further exception classes that may pass, beside connection errors, time-outs and lost replicas.
+    """
+
+    attempts: int = 3
+    wait_min: float = 1.0
+    wait_max: float = 10.0
+    multiplier: float = 1.0
+    on: tuple[str, ...] = ()
+    timeouts: bool = False
+    """Whether an attempt that was stopped at its time limit is tried again; True when a user asks for retries."""
+
+
+class Policy(NamedTuple):
+    """What the runtime must know of an operation, shared by all steps of a run that call it the same way."""
+
+    spec: str
+    tool: str
+    """The pool: tool name, code version, configuration and environment in one key."""
+    operation: str
+    timeout: float | None = None
+    deadline: float | None = None
+    retry: RetryOptions = RetryOptions()
+    idempotent: bool = True
+    is_async: bool = False
+    stateful: bool = False
+    cache: CacheMode = "off"
+    ttl: float | None = None
+    scope: Scope = "task"
+    version: str = ""
+    """Code version of the tool, a part of every cache key."""
+    priority: int = 0
+
+
+class Input(NamedTuple):
+    """One value that a step takes from elsewhere: an earlier step's result, or an object that the client put."""
+
+    kind: Literal["step", "object"]
+    index: int
+    path: tuple[str | int, ...] = ()
+    text: str = ""
+    """The reference as the user wrote it, for error messages."""
+
+
+class Step(NamedTuple):
+    """One operation of a run, as the client sends it."""
+
+    policy: int
+    """Index into the request's ``policies``."""
+    params: Any
+    """The packed parameters; references are slots that read ``inputs``."""
+    inputs: tuple[Input, ...] = ()
+    after: tuple[int, ...] = ()
+    """Steps that must have ended well before this one starts (``depends_on``)."""
+    digest: bytes | None = None
+    """Canonical digest of the literal parameters; None when the step cannot be cached."""
+    uncacheable: str = ""
+    """Why ``digest`` is None although the operation would be cached."""
+    files: tuple[tuple[str, str], ...] = ()
+    """Files whose state belongs to the cache key: (path, "mtime" or "content")."""
+    id: str | None = None
+    refusal: ErrorInfo | None = None
+    """Why the step cannot run, when only it is wrong and not the whole request."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """Everything a coordinator needs to start replicas of a tool.
+
+    ``source`` is an import path ``"module:Class"`` or the pickled class; only replicas load it.
+    """
+
+    key: str
+    name: str
+    source: str | bytes
+    version: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Replica options: max_replicas, min_replicas, num_cpus, num_gpus, memory, resources, stateful, concurrency,
+    idle_timeout, init_timeout, runtime_env, config."""
+    operations: tuple[Mapping[str, Any], ...] = ()
+    """Descriptions for ``list_tools()``: name, parameters, schema, doc."""
+    has_async: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on a run: ``rate`` starts in any second and ``concurrency`` operations in flight, shared by ``name``."""
+
+    name: str = ""
+    rate: float | None = None
+    concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """A whole run in one message."""
+
+    steps: tuple[Step, ...]
+    policies: tuple[Policy, ...]
+    objects: tuple[Any, ...] = ()
+    """Values that the client put: payloads or references."""
+    object_ids: tuple[bytes | None, ...] = ()
+    """Content digest of each object, for cache keys; None when it has none."""
+    mode: Mode = "sequence"
+    user_id: str = ""
+    task_id: str = ""
+    stop_on_failure: bool = False
+    keep: Literal["all", "last"] | tuple[int, ...] = "all"
+    deadline: float | None = None
+    limits: Limits = Limits()
+    client: str = ""
+    """Who submits; an attached run is cancelled when its client is gone."""
+    token: str = ""
+    """The part of the run id that the client chose: the same request sent twice is one run."""
+    detach: bool = False
+
+    def without_inputs(self) -> RunRequest:
+        """Return the request of a finished run: its parameters and objects are needed no more."""
+        steps = tuple(Step(step.policy, b"", id=step.id) for step in self.steps)
+        return replace(self, steps=steps, objects=(), object_ids=())
+
+
+class Item(NamedTuple):
+    """One step inside a :class:`Work`."""
+
+    step: int
+    attempt: int
+    operation: str
+    params: Any
+    inputs: tuple[tuple[Literal["value", "item"], int, tuple[str | int, ...], str], ...] = ()
+    """Per slot: where from (``Work.values`` or an earlier item's result), which one, the path, the reference."""
+    idempotent: bool = True
+
+
+class Work(NamedTuple):
+    """What one call of a replica carries: a chain of dependent steps, or a chunk of independent ones."""
+
+    id: int
+    run: str
+    items: tuple[Item, ...]
+    values: tuple[Any, ...] = ()
+    """Payloads and references that the items read."""
+    chain: bool = False
+    user_id: str = ""
+    task_id: str = ""
+
+
+class ErrorInfo(NamedTuple):
+    """What is known of a failure, as plain text: nothing of the tool is needed to read it."""
+
+    code: str
+    message: str
+    type_name: str = ""
+    type_names: tuple[str, ...] = ()
+    """Names of the exception's class and its bases, most derived first."""
+    traceback: str = ""
+    exception: bytes | None = None
+    """The exception itself, pickled, where it survived a round trip."""
+    transient: bool = False
+
+
+class Outcome(NamedTuple):
+    """How one item ended in its replica."""
+
+    step: int
+    attempt: int
+    kind: Literal["value", "error", "cancelled"]
+    payload: Any = None
+    """For ``value``: an inline payload, or a reference that the backend made of a large one."""
+    size: int = 0
+    summary: str = ""
+    """Type and shape of the value, for people."""
+    error: ErrorInfo | None = None
+    seconds: float = 0.0
+
+
+class Settled(NamedTuple):
+    """How a step ended, as the client receives it."""
+
+    status: str
+    payload: Any = None
+    error: ErrorInfo | None = None
+    from_cache: bool = False
+    seconds: float = 0.0
+    attempts: int = 0
+    size: int = 0
+    dropped: bool = False
+    """It completed, and its result was not kept."""
+
+
+class Event(NamedTuple):
+    """One numbered event of a run; ``kind`` and the keys of ``data`` are versioned by ``version``."""
+
+    number: int
+    kind: str
+    run: str
+    time: float
+    """Seconds since the epoch, by the coordinator's clock."""
+    step: int | None = None
+    data: Mapping[str, Any] = {}
+    version: int = 1

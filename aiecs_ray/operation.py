@@ -1,0 +1,179 @@
+"""One requested operation, checked before anything runs."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from aiecs_ray.errors import (
+    AiecsError,
+    DuplicateNameError,
+    InvalidInputError,
+    InvalidOperationsError,
+    InvalidParamsError,
+    InvalidSpecError,
+    InvalidTimeoutError,
+    OperationForbiddenError,
+    shorten,
+)
+from aiecs_ray.messages import RetryOptions  # noqa: TC001  # pydantic reads the annotation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_SPEC = re.compile(r"([A-Za-z][A-Za-z0-9_-]{0,63})\.([A-Za-z][A-Za-z0-9_]{0,63})", re.ASCII)
+_PRIVATE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\._[A-Za-z0-9_]{0,63}", re.ASCII)
+_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
+_PARAM = re.compile(r"[^\W\d]\w{0,127}")
+MAX_PARAMS = 256
+MAX_SECONDS = 10 * 365 * 86400.0
+"""The longest duration that can be asked for: ten years."""
+
+
+def seconds(value: Any, what: str = "timeout") -> float:
+    """Return ``value`` as a positive, finite number of seconds.
+
+    Raises:
+        InvalidTimeoutError: it is anything else; True and "5" too.
+
+    >>> seconds(5)
+    5.0
+    """
+    if type(value) not in (int, float) or not 0 < value <= MAX_SECONDS or not math.isfinite(value):
+        raise InvalidTimeoutError(f"{what} must be a positive number of seconds, got {shorten(value)}")
+    return float(value)
+
+
+def split_spec(spec: Any) -> tuple[str, str]:
+    """Return tool name and operation name of ``"tool_name.operation_name"``.
+
+    Raises:
+        InvalidSpecError: it has another form.
+        OperationForbiddenError: it names something private.
+
+    >>> split_spec("pandas_tool.read_csv")
+    ('pandas_tool', 'read_csv')
+    """
+    if type(spec) is str:
+        if (match := _SPEC.fullmatch(spec)) is not None:
+            return match[1], match[2]
+        if _PRIVATE.fullmatch(spec) is not None:
+            raise OperationForbiddenError(spec)
+        raise InvalidSpecError(spec[:200])
+    raise InvalidSpecError(shorten(spec))
+
+
+def check_params(params: Any) -> dict[str, Any]:
+    """Return ``params``, a dict with parameter names as keys.
+
+    Raises:
+        InvalidParamsError: it is no such dict, or has over 256 entries.
+    """
+    if type(params) is not dict:
+        raise InvalidParamsError(f"params must be a dict of parameter names and values, got {shorten(params)}")
+    if len(params) > MAX_PARAMS:
+        raise InvalidParamsError(f"params has {len(params)} entries, at most {MAX_PARAMS} are allowed")
+    for name in params:
+        if type(name) is not str or _PARAM.fullmatch(name) is None:
+            raise InvalidParamsError(f"params has the key {shorten(name)}, which is not a parameter name")
+    return params
+
+
+def _duration(value: Any) -> float | None:
+    return None if value is None else seconds(value)
+
+
+Duration = Annotated[float | None, BeforeValidator(_duration)]
+
+
+class Operation(BaseModel):
+    """A requested operation: ``{"operation": "tool.op", "params": {...}}`` with its optional settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+    operation: str
+    params: dict[str, Any] = Field(default_factory=dict)
+    id: str | None = None
+    depends_on: tuple[int | str, ...] = ()
+    timeout: Duration = None
+    deadline: Duration = None
+    retry: RetryOptions | dict[str, Any] | int | str | None = None
+    cache: Literal["on", "off", "refresh", "only"] | bool | None = None
+    priority: int = Field(default=0, ge=-10, le=10)
+
+
+_FIELDS = frozenset(Operation.model_fields)
+_PLAIN = {"operation", "params"}
+
+
+def parse_operations(operations: Any) -> list[Operation]:
+    """Return the operations of a list, every one checked.
+
+    Raises:
+        InvalidOperationsError: it is not a list or tuple of operations; the message names the index.
+        InvalidSpecError, InvalidParamsError, InvalidTimeoutError: one operation is wrong; ``index`` says which.
+    """
+    if type(operations) not in (list, tuple):
+        raise InvalidOperationsError(f"operations must be a list of dicts, got {shorten(operations)}")
+    # One read: another thread may be changing the list.
+    parsed = [_parse(operation, index) for index, operation in enumerate(list(operations))]
+    _check_ids(parsed)
+    return parsed
+
+
+def _parse(operation: Any, index: int) -> Operation:
+    if type(operation) is Operation:
+        return operation
+    if type(operation) is not dict:
+        raise InvalidOperationsError(f"operation {index} must be a dict, got {shorten(operation)}").locate(index=index)
+    try:
+        if operation.keys() <= _PLAIN and "operation" in operation:
+            params = operation.get("params", {})
+            split_spec(operation["operation"])
+            return Operation.model_construct(_PLAIN, operation=operation["operation"], params=check_params(params))
+        return _parse_fully(operation)
+    except AiecsError as error:
+        spec = operation.get("operation")
+        raise error.locate(operation=spec if type(spec) is str else None, index=index) from None
+
+
+def _parse_fully(operation: dict[Any, Any]) -> Operation:
+    for key in operation:
+        if key not in _FIELDS:
+            raise InvalidSpecError(f"unknown key {shorten(key)}", _nearest(key, _FIELDS))
+    if "operation" not in operation:
+        raise InvalidSpecError("(no 'operation' key)")
+    split_spec(operation["operation"])
+    check_params(operation.get("params", {}))
+    given = dict(operation)
+    if type(given.get("depends_on")) in (list, int, str):
+        given["depends_on"] = tuple(given["depends_on"]) if type(given["depends_on"]) is list else (given["depends_on"],)
+    try:
+        parsed = Operation.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InvalidInputError(f"{where}: {first['msg']}, got {shorten(first['input'])}") from None
+    if parsed.id is not None and _ID.fullmatch(parsed.id) is None:
+        raise InvalidInputError(f"id {shorten(parsed.id)!r} must be letters, digits, '_', '-' or '.', at most 128")
+    return parsed
+
+
+def _nearest(key: Any, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(str(key)[:80], known, 1) if isinstance(key, str) else []
+    return f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
+
+
+def _check_ids(operations: list[Operation]) -> None:
+    seen: dict[str, int] = {}
+    for index, operation in enumerate(operations):
+        if operation.id is None:
+            continue
+        if operation.id in seen:
+            text = f"operations {seen[operation.id]} and {index} both have the id {operation.id!r}"
+            raise DuplicateNameError(text).locate(operation=operation.operation, index=index)
+        seen[operation.id] = index

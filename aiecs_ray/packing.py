@@ -1,0 +1,258 @@
+"""How a value crosses from one step to another: a pickle whose large buffers travel beside it.
+
+A value always arrives the same way, wherever it was made: containers are private copies, large buffers are shared
+and read-only. A :class:`Packed` is opaque to whoever passes it on; only its final reader unpickles it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import pickle
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import cloudpickle
+
+from aiecs_ray.errors import ResultInvalidError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_BARE = (type(None), bool, int, float)
+"""Types that travel as themselves: nothing a user wrote can hide in them."""
+_SCALARS = frozenset({type(None), bool, int, float, str})
+_PLAIN_PARTS = 64
+_BARE_INT_BITS = 4096
+_PLAIN_ROOTS = frozenset({"builtins", "numpy", "pandas", "pyarrow", "datetime", "decimal", "collections", "uuid"})
+"""Where a class may come from for its instances to be trusted to unpickle without a trial."""
+_FILES = frozenset({"TextIOWrapper", "BufferedReader", "BufferedWriter", "BufferedRandom", "FileIO"})
+_FOREIGN = {
+    "ObjectRef": "an ObjectRef",
+    "ObjectRefGenerator": "an ObjectRef generator",
+    "ActorHandle": "an actor handle",
+    "generator": "a generator",
+    "async_generator": "an async generator",
+    "coroutine": "a coroutine",
+}
+
+
+class Packed(NamedTuple):
+    """A pickled value: ``header`` is the pickle, ``buffers`` the large parts it refers to."""
+
+    header: bytes
+    buffers: tuple[Any, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole value."""
+        return len(self.header) + sum(_length(buffer) for buffer in self.buffers)
+
+
+class _Local(threading.local):
+    inputs: Sequence[Any] = ()
+
+
+_local = _Local()
+
+
+class Slot:
+    """Stands in packed parameters for a value that is filled in where they are unpacked."""
+
+    __slots__ = ("index",)
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    def __reduce__(self) -> tuple[Any, tuple[int]]:
+        return _take, (self.index,)
+
+
+def _take(index: int) -> Any:
+    return _local.inputs[index]
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ships no types
+    """Refuses what must not leave its process, and notes whether anything needs a trial."""
+
+    def __init__(self, file: io.BytesIO, buffers: list[pickle.PickleBuffer], shared: int) -> None:
+        super().__init__(file, protocol=5, buffer_callback=self._keep)
+        self.buffers = buffers
+        self.exotic = False
+        self._shared = shared
+
+    def _keep(self, buffer: pickle.PickleBuffer) -> bool:
+        # A small buffer is cheaper inside the pickle than beside it.
+        if buffer.raw().nbytes < self._shared:
+            return True
+        self.buffers.append(buffer)
+        return False
+
+    def reducer_override(self, obj: Any) -> Any:
+        kind = type(obj)
+        if (problem := _FOREIGN.get(kind.__name__)) and _is_foreign(kind):
+            raise ResultInvalidError(f"{problem} cannot leave its process; return the value itself")
+        if kind.__name__ in _FILES and kind.__module__ == "_io":
+            # cloudpickle would silently send a copy of the file's content.
+            raise ResultInvalidError("an open file cannot leave its process; pass its path or its content")
+        if kind is not Slot and kind.__module__.partition(".")[0] not in _PLAIN_ROOTS:
+            self.exotic = True
+        return super().reducer_override(obj)
+
+
+def _is_foreign(kind: type) -> bool:
+    return kind.__module__ == "builtins" or kind.__module__.partition(".")[0] == "ray"
+
+
+def _length(buffer: Any) -> int:
+    return int(buffer.raw().nbytes if isinstance(buffer, pickle.PickleBuffer) else memoryview(buffer).nbytes)
+
+
+SHARED_BYTES = 16_384
+"""Buffers from this size on are shared between the steps of one process and between processes of one node."""
+
+
+def pack(value: object, *, trial: bool = False) -> Packed:
+    """Pickle ``value``, its large buffers beside the pickle and not copied.
+
+    With ``trial``, a value that holds instances of a user's classes is unpickled once to see that its readers can.
+
+    Raises:
+        ResultInvalidError: it cannot be pickled, or not unpickled; the message names the type.
+
+    >>> unpack(pack({"a": [1, 2]}))
+    {'a': [1, 2]}
+    """
+    if _is_plain(value):
+        return Packed(pickle.dumps(value, 5))
+    file = io.BytesIO()
+    buffers: list[pickle.PickleBuffer] = []
+    pickler = _Pickler(file, buffers, SHARED_BYTES)
+    try:
+        pickler.dump(value)
+    except ResultInvalidError:
+        raise
+    except Exception as error:
+        raise ResultInvalidError(f"{_kind(value)} cannot be serialised: {_short(error)}") from error
+    packed = Packed(file.getvalue(), tuple(buffers))
+    if trial and pickler.exotic:
+        try:
+            unpack(packed)
+        except Exception as error:
+            raise ResultInvalidError(f"{_kind(value)} cannot be read again: {_short(error)}") from error
+    return packed
+
+
+def _is_plain(value: object) -> bool:
+    """Whether ``value`` is a small flat container of scalars, which the C pickler alone does ten times faster."""
+    kind = type(value)
+    if kind is dict:
+        parts = value.values()  # type: ignore[attr-defined]
+        if any(type(key) is not str for key in value):  # type: ignore[attr-defined]
+            return False
+    elif kind is list or kind is tuple:
+        parts = value
+    else:
+        return kind in _SCALARS
+    if len(parts) > _PLAIN_PARTS:
+        return False
+    return all(type(part) in _SCALARS for part in parts)
+
+
+def unpack(packed: Packed, *, inputs: Sequence[Any] = ()) -> Any:
+    """Return the value: private containers, shared read-only buffers; slots are filled from ``inputs``."""
+    before = _local.inputs
+    _local.inputs = inputs
+    try:
+        if not packed.buffers:
+            return pickle.loads(packed.header)
+        views = [memoryview(buffer).toreadonly() for buffer in packed.buffers]
+        return pickle.loads(packed.header, buffers=views)
+    finally:
+        _local.inputs = before
+
+
+def writable(packed: Packed) -> Any:
+    """Return the value with buffers of its own, which the receiver may write to."""
+    return pickle.loads(packed.header, buffers=[bytearray(memoryview(buffer)) for buffer in packed.buffers])
+
+
+def inline(value: object) -> bool:
+    """Whether ``value`` travels as itself, without being pickled."""
+    kind = type(value)
+    if kind is int:
+        return value.bit_length() < _BARE_INT_BITS  # type: ignore[attr-defined]
+    return kind in _BARE
+
+
+def to_payload(packed: Packed) -> Any:
+    """Return the form in which a small value travels: bytes."""
+    return packed.header if not packed.buffers else Packed(packed.header, tuple(map(_copy, packed.buffers)))
+
+
+def _copy(buffer: Any) -> bytes:
+    return bytes(memoryview(buffer))
+
+
+def from_payload(payload: Any) -> Any:
+    """Return the value of a small payload: a bare scalar, the bytes of a pickle, or a :class:`Packed`."""
+    if type(payload) is bytes:
+        return pickle.loads(payload)
+    if type(payload) is Packed:
+        return unpack(payload)
+    return payload
+
+
+def as_packed(payload: Any) -> Packed:
+    """Return a small payload as a :class:`Packed`."""
+    if type(payload) is Packed:
+        return payload
+    return Packed(payload if type(payload) is bytes else pickle.dumps(payload, 5))
+
+
+def payload_identity(payload: Any) -> bytes:
+    """Return a hash of a small payload's content: 16 bytes."""
+    packed = as_packed(payload)
+    hashed = hashlib.sha256(packed.header)
+    for buffer in packed.buffers:
+        hashed.update(buffer)
+    return hashed.digest()[:16]
+
+
+def summarise(value: object) -> str:
+    """Return type and shape of ``value`` as text, running none of its code.
+
+    >>> summarise([1, 2, 3])
+    'list of 3'
+    """
+    kind = type(value)
+    if kind in (list, tuple, dict, set, frozenset, str, bytes):
+        return f"{kind.__name__} of {len(value)}"  # type: ignore[arg-type]
+    if kind.__module__.partition(".")[0] in {"numpy", "pandas"}:
+        with contextlib.suppress(Exception):
+            shape = kind.shape.__get__(value)  # type: ignore[attr-defined]
+            return f"{kind.__name__} {'x'.join(map(str, shape))}"
+    return kind.__name__
+
+
+def _kind(value: object) -> str:
+    return f"a value of type {type(value).__qualname__}"
+
+
+def _short(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"[:500]
+    except Exception:  # noqa: BLE001  # a user's __str__ may raise anything
+        return type(error).__name__
+
+
+@contextlib.contextmanager
+def frozen_inputs(inputs: Sequence[Any]) -> Iterator[None]:
+    """Fill slots from ``inputs`` for everything unpickled in this thread inside the block."""
+    before = _local.inputs
+    _local.inputs = inputs
+    try:
+        yield
+    finally:
+        _local.inputs = before

@@ -1,0 +1,475 @@
+"""From a list of operations to one message for the coordinator; everything that can be wrong is found here."""
+
+from __future__ import annotations
+
+import dataclasses
+import graphlib
+import logging
+import os
+import secrets
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from aiecs_ray import failures, keys, packing
+from aiecs_ray.context import Context
+from aiecs_ray.errors import (
+    AiecsError,
+    InvalidOperationsError,
+    InvalidParamsError,
+    ReferenceForwardError,
+    ReferenceRangeError,
+    ResultInvalidError,
+    UncacheableValueError,
+    UpstreamFailedError,
+    shorten,
+)
+from aiecs_ray.messages import Input, Limits, Mode, Policy, RetryOptions, RunRequest, Step, ToolSpec
+from aiecs_ray.model import TaskStepResult
+from aiecs_ray.operation import Operation, parse_operations, seconds, split_spec
+from aiecs_ray.packing import Slot
+from aiecs_ray.reference import Reference, References
+from aiecs_ray.retry import parse_retry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from aiecs_ray.catalog import Catalog, OperationInfo
+    from aiecs_ray.messages import CacheMode
+    from aiecs_ray.packing import Packed
+
+logger = logging.getLogger(__name__)
+
+SYSTEM_NAMES = frozenset({"user_id", "task_id", "op"})
+"""Parameters of the envelope: they reach an operation only if it declares them (C-09)."""
+MAX_STEPS = 100_000
+"""Steps of one run with edges between them; a run without may have any number."""
+
+
+class Handle:
+    """A value that was put with ``rt.put``; it can stand anywhere inside parameters."""
+
+    __slots__ = ("identity", "payload", "size", "summary")
+
+    def __init__(self, payload: Any, identity: bytes | None, size: int, summary: str) -> None:
+        self.payload, self.identity, self.size, self.summary = payload, identity, size, summary
+
+    def __repr__(self) -> str:
+        return f"Handle({self.summary}, {self.size} bytes)"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How a list of operations is to be run."""
+
+    mode: Mode = "sequence"
+    context: Context = Context()
+    stop_on_failure: bool = False
+    keep: Literal["all", "last"] | Sequence[int | str] = "all"
+    deadline: float | None = None
+    detach: bool = False
+    limits: Limits = Limits()
+    timeout: float | None = None
+    """Of each attempt, where neither the operation nor the request says otherwise."""
+    cache: CacheMode | bool | None = None
+    """"off" switches the cache off for the whole run; None leaves it to the operations and the context."""
+    context_results: Sequence[Any] | None = None
+    """Results that ``$result[i]`` reads instead of this run's own (C-07)."""
+    tolerate: tuple[type[AiecsError], ...] = ()
+    """Errors of one operation that become its result, instead of refusing the whole list."""
+
+
+class Prepared(NamedTuple):
+    """A request, and the tools that it uses."""
+
+    request: RunRequest
+    tools: dict[str, ToolSpec]
+    specs: list[str]
+
+
+class Preparer:
+    """Makes requests.
+
+    Args:
+        catalog: finds tools.
+        put: puts a large value and returns its reference.
+        inline_limit: bytes of parameters that travel inside the request.
+        client: who asks.
+        timeouts: limits per operation that were set by hand, by spec or operation name.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        put: Callable[[Packed], Any],
+        inline_limit: int,
+        client: str,
+        timeouts: dict[str, float] | None = None,
+    ) -> None:
+        self._catalog = catalog
+        self._put = put
+        self._inline_limit = inline_limit
+        self._client = client
+        self._timeouts = timeouts if timeouts is not None else {}
+        self._warned: set[tuple[str, str]] = set()
+
+    def prepare(self, operations: Any, options: RunOptions) -> Prepared:
+        """Return the request for ``operations``.
+
+        Raises:
+            InvalidInputError, DSLEvaluationError: something is wrong; ``index`` says with which operation.
+            ToolNotFoundError, OperationNotFoundError: nobody offers it.
+        """
+        parsed = parse_operations(operations)
+        return _Request(self, options, parsed).build()
+
+    def handle(self, value: Any) -> Handle:
+        """Put a value for use in parameters."""
+        packed = packing.pack(value)
+        try:
+            identity: bytes | None = keys.digest(value)
+        except UncacheableValueError:
+            identity = None
+        return Handle(self.payload(packed), identity, packed.size, packing.summarise(value))
+
+    def payload(self, packed: Packed) -> Any:
+        """Return the form in which a packed value travels: inline, or a reference to where it was put."""
+        return packing.to_payload(packed) if packed.size <= self._inline_limit else self._put(packed)
+
+    def pack_params(self, params: dict[str, Any], references: References) -> Any:
+        """Return packed parameters; what is large is put and replaced by a slot.
+
+        Raises:
+            InvalidParamsError: a value cannot be sent; the message names the parameter and its type.
+        """
+        try:
+            packed = packing.pack(params)
+            if packed.size > self._inline_limit:
+                packed = packing.pack({name: self._externalise(value, references) for name, value in params.items()})
+        except ResultInvalidError as error:
+            raise self._unsendable(params, error) from error
+        return packing.to_payload(packed)
+
+    def _externalise(self, value: Any, references: References) -> Any:
+        kind = type(value)
+        if kind is Slot:
+            return value
+        packed = packing.pack(value)
+        if packed.size <= self._inline_limit // 4:
+            return value
+        if kind in (dict, list, tuple) and _holds_slot(value):
+            if kind is dict:
+                return {key: self._externalise(part, references) for key, part in value.items()}
+            return kind(self._externalise(part, references) for part in value)
+        try:
+            identity: bytes | None = keys.digest(value)
+        except UncacheableValueError:
+            identity = None
+        handle = Handle(self.payload(packed), identity, packed.size, kind.__name__)
+        return references.slot(id(handle), handle)
+
+    def _unsendable(self, params: dict[str, Any], error: ResultInvalidError) -> InvalidParamsError:
+        for name, value in params.items():
+            try:
+                packing.pack(value)
+            except ResultInvalidError as reason:
+                return InvalidParamsError(f"parameter {name!r}: {reason}")
+        return InvalidParamsError(str(error))
+
+    def check_names(self, spec: str, info: OperationInfo, params: dict[str, Any]) -> dict[str, Any]:
+        """Return the parameters that an operation declares (C-09, C-10).
+
+        Raises:
+            InvalidParamsError: one is missing, or unknown where the tool refuses that.
+        """
+        declared = info.parameters
+        if not info.accepts_any:
+            unknown = [name for name in params if name not in declared]
+            refused = [name for name in unknown if name not in SYSTEM_NAMES]
+            if refused and info.unknown_params == "error":
+                text = f"{spec} has no parameter {', '.join(map(repr, refused))}; it takes {', '.join(declared) or 'none'}"
+                raise InvalidParamsError(text)
+            for name in refused:
+                if (spec, name) not in self._warned:
+                    self._warned.add((spec, name))
+                    logger.warning("%s has no parameter %r; it is left out", spec, name)
+            if unknown:
+                params = {name: value for name, value in params.items() if name in declared}
+        else:
+            params = {name: value for name, value in params.items() if name in declared or name not in SYSTEM_NAMES}
+        missing = [name for name in declared if name in info.required and name not in params]
+        missing = [name for name in missing if name not in ("user_id", "task_id")]
+        if missing:
+            given = ", ".join(params) or "none"
+            text = f"{spec} needs the parameter {', '.join(map(repr, missing))}; given: {given}"
+            raise InvalidParamsError(text)
+        return params
+
+    def find(self, spec: str) -> tuple[ToolSpec, OperationInfo]:
+        """Return the tool and the operation that ``spec`` names."""
+        return self._catalog.find(*split_spec(spec))
+
+    def timeout_of(self, spec: str, asked: float | None, declared: float | None, default: float | None) -> float | None:
+        """Return the time limit of an attempt; one that was set by hand wins (C-33, C-34)."""
+        by_hand = self._timeouts.get(spec, self._timeouts.get(spec.partition(".")[2]))
+        for limit in (by_hand, asked, declared):
+            if limit is not None:
+                return limit
+        return default
+
+    @property
+    def client(self) -> str:
+        """Who asks."""
+        return self._client
+
+
+class _Request:
+    """Builds one request."""
+
+    def __init__(self, preparer: Preparer, options: RunOptions, operations: list[Operation]) -> None:
+        self._preparer = preparer
+        self._options = options
+        self._operations = operations
+        self._ids = {operation.id: index for index, operation in enumerate(operations) if operation.id is not None}
+        self._policies: list[Policy] = []
+        self._policy_of: dict[Any, tuple[int, OperationInfo]] = {}
+        self._tools: dict[str, ToolSpec] = {}
+        self._objects: list[Any] = []
+        self._object_ids: list[bytes | None] = []
+        self._object_of: dict[int, int] = {}
+        self._handles: list[Any] = []
+
+    def build(self) -> Prepared:
+        options = self._options
+        if options.deadline is not None:
+            seconds(options.deadline, "deadline")
+        steps = [self._step(operation, index) for index, operation in enumerate(self._operations)]
+        self._check_edges(steps)
+        request = RunRequest(
+            steps=tuple(steps),
+            policies=tuple(self._policies),
+            objects=tuple(self._objects),
+            object_ids=tuple(self._object_ids),
+            mode=options.mode,
+            user_id=options.context.user_id,
+            task_id=options.context.task_id,
+            stop_on_failure=options.stop_on_failure,
+            keep=self._keep(options.keep),
+            deadline=options.deadline,
+            limits=options.limits,
+            client=self._preparer.client,
+            token=secrets.token_hex(8),
+            detach=options.detach,
+        )
+        return Prepared(request, self._tools, [operation.operation for operation in self._operations])
+
+    def _step(self, operation: Operation, index: int) -> Step:
+        try:
+            return self._make_step(operation, index)
+        except AiecsError as error:
+            error.locate(operation=operation.operation, index=index)
+            if not isinstance(error, self._options.tolerate):
+                raise
+            policy = self._bare_policy(operation.operation)
+            return Step(policy, b"", id=operation.id, refusal=failures.of_runtime(error))
+
+    def _make_step(self, operation: Operation, index: int) -> Step:
+        number, info = self._policy(operation)
+        policy = self._policies[number]
+        references = References(self._visit)
+        params = references.take_from(self._preparer.check_names(policy.spec, info, operation.params))
+        packed = self._preparer.pack_params(params, references)
+        inputs = tuple(self._input(source, index) for source in references.inputs)
+        after = tuple(self._target(target, index) for target in operation.depends_on)
+        digest, reason, files = None, "", ()
+        if policy.cache != "off":
+            digest, reason = self._digest(params, info, references)
+            files, file_reason = self._files(params, info, policy)
+            if file_reason:
+                digest, reason = None, file_reason
+        return Step(number, packed, inputs, after, digest, reason, files, operation.id)
+
+    # --- policies ------------------------------------------------------------------------------------------
+
+    def _policy(self, operation: Operation) -> tuple[int, OperationInfo]:
+        plain = operation.model_fields_set <= {"operation", "params", "id", "depends_on"}
+        key = operation.operation if plain else None
+        if key is not None and key in self._policy_of:
+            return self._policy_of[key]
+        tool, info = self._preparer.find(operation.operation)
+        self._tools[tool.key] = tool
+        declared = info.options
+        retry = self._retry(operation.retry, declared["retry"])
+        timeout = self._preparer.timeout_of(
+            operation.operation, operation.timeout, declared["timeout"], self._options.timeout
+        )
+        policy = Policy(
+            spec=operation.operation,
+            tool=tool.key,
+            operation=info.name,
+            timeout=timeout,
+            deadline=operation.deadline if operation.deadline is not None else declared["deadline"],
+            retry=retry,
+            idempotent=declared["idempotent"],
+            is_async=info.is_async,
+            stateful=bool(tool.options.get("stateful")),
+            cache=self._cache(operation.cache, declared, stateful=bool(tool.options.get("stateful"))),
+            ttl=declared["ttl"],
+            scope=declared["scope"],
+            version=tool.version,
+            priority=operation.priority,
+        )
+        self._policies.append(policy)
+        found = (len(self._policies) - 1, info)
+        if key is not None:
+            self._policy_of[key] = found
+        return found
+
+    def _bare_policy(self, spec: str) -> int:
+        self._policies.append(Policy(spec=spec, tool="", operation=""))
+        return len(self._policies) - 1
+
+    def _retry(self, asked: Any, declared: RetryOptions | None) -> RetryOptions:
+        if asked is None:
+            return declared or RetryOptions()
+        options = parse_retry(asked, declared)
+        # Who asks for another attempt wants it after a time-out, too, unless the request says otherwise.
+        said = isinstance(asked, dict) and "timeouts" in asked
+        return options if said else dataclasses.replace(options, timeouts=True)
+
+    def _cache(self, asked: CacheMode | bool | None, declared: Any, *, stateful: bool) -> CacheMode:
+        wish = asked if asked is not None else self._options.cache
+        if wish is False or wish == "off" or declared["cache"] is False or not declared["idempotent"]:
+            return "off"
+        if isinstance(wish, str) and wish != "on":
+            return wish
+        if wish is True or wish == "on" or declared["cache"] is True:
+            return "on"
+        # In a context everything is cached, as the documents have it; what depends on a tool's state is not.
+        return "on" if not self._options.context.empty and not stateful else "off"
+
+    # --- inputs --------------------------------------------------------------------------------------------
+
+    def _visit(self, value: Any) -> Any:
+        return value if type(value) is Handle else None
+
+    def _input(self, source: Reference | Handle, index: int) -> Input:
+        if type(source) is Handle:
+            return Input("object", self._object(source))
+        assert isinstance(source, Reference)
+        previous = self._options.context_results
+        if previous is not None and isinstance(source.target, int):
+            return Input("object", self._previous(previous, source.target, index), source.path, source.text)
+        return Input("step", self._earlier(source.target, index), source.path, source.text)
+
+    def _object(self, handle: Handle) -> int:
+        place = self._object_of.get(id(handle))
+        if place is None:
+            place = self._object_of[id(handle)] = len(self._objects)
+            self._objects.append(handle.payload)
+            self._object_ids.append(handle.identity)
+            # Kept until the request is sent, so that no other object takes its id.
+            self._handles.append(handle)
+        return place
+
+    def _previous(self, previous: Sequence[Any], target: int, index: int) -> int:
+        if target >= len(previous):
+            raise ReferenceRangeError(target, index)
+        value = previous[target]
+        if isinstance(value, TaskStepResult):
+            if not value.completed:
+                raise UpstreamFailedError(target, value.step, value.status)
+            value = value.result
+        place = self._object_of.get(~target)
+        if place is None:
+            handle = self._preparer.handle(value)
+            place = self._object_of[~target] = self._object(handle)
+        return place
+
+    def _earlier(self, target: int | str, index: int) -> int:
+        place = self._target(target, index)
+        if place >= index:
+            raise ReferenceForwardError(target, index) if isinstance(target, int) else ReferenceRangeError(target, index)
+        return place
+
+    def _target(self, target: int | str, index: int) -> int:
+        if isinstance(target, str):
+            if target not in self._ids:
+                raise ReferenceRangeError(target, index)
+            return self._ids[target]
+        if not 0 <= target < len(self._operations):
+            raise ReferenceRangeError(target, index)
+        return target
+
+    # --- cache keys ----------------------------------------------------------------------------------------
+
+    def _digest(
+        self, params: dict[str, Any], info: OperationInfo, references: References
+    ) -> tuple[bytes | None, str]:
+        for source in references.inputs:
+            if type(source) is Handle and source.identity is None:
+                return None, f"{source.summary} has no exact cache key"
+        try:
+            return keys.digest(params, ignore=frozenset(info.options["ignore"]), encode=_encode_slot), ""
+        except UncacheableValueError as error:
+            return None, str(error)
+
+    def _files(
+        self, params: dict[str, Any], info: OperationInfo, policy: Policy
+    ) -> tuple[tuple[tuple[str, str], ...], str]:
+        files = []
+        for name, kind in info.options["fingerprint"].items():
+            if name not in params:
+                continue
+            value = params[name]
+            if not isinstance(value, (str, os.PathLike)):
+                return (), f"parameter {name!r} is no path, so the state of its file is unknown"
+            path = os.fspath(value)
+            environment = self._tools[policy.tool].options.get("runtime_env") or {}
+            if not os.path.isabs(path) and environment.get("working_dir"):
+                return (), f"parameter {name!r} is a relative path inside a working_dir"
+            files.append((str(path), kind))
+        return tuple(files), ""
+
+    # --- the graph -----------------------------------------------------------------------------------------
+
+    def _check_edges(self, steps: list[Step]) -> None:
+        """Refuse cycles; only ``depends_on`` can point forward."""
+        edges: dict[int, Iterable[int]] = {}
+        for index, step in enumerate(steps):
+            before = {source.index for source in step.inputs if source.kind == "step"} | set(step.after)
+            if before:
+                edges[index] = before
+        if edges and len(steps) > MAX_STEPS:
+            text = f"{len(steps)} operations with references between them, at most {MAX_STEPS} are allowed"
+            raise InvalidOperationsError(text)
+        if all(place < index for index, before in edges.items() for place in before):
+            return
+        if self._options.mode == "sequence":
+            late = next(i for i, before in edges.items() if any(place >= i for place in before))
+            text = f"operation {late} depends on itself or a later one, which a sequence cannot run"
+            raise InvalidOperationsError(text).locate(index=late)
+        try:
+            graphlib.TopologicalSorter(edges).prepare()
+        except graphlib.CycleError as error:
+            cycle = " -> ".join(map(str, error.args[1]))
+            raise InvalidOperationsError(f"operations depend on each other in a circle: {cycle}") from None
+
+    def _keep(self, keep: Literal["all", "last"] | Sequence[int | str]) -> Literal["all", "last"] | tuple[int, ...]:
+        if keep in ("all", "last"):
+            return keep  # type: ignore[return-value]  # one of the two words
+        if isinstance(keep, (str, bytes)) or not isinstance(keep, (list, tuple, set, frozenset)):
+            raise InvalidOperationsError(f"keep must be 'all', 'last' or a list of ids and indexes, got {shorten(keep)}")
+        return tuple(self._target(target, -1) for target in keep)
+
+
+def _encode_slot(value: object) -> bytes | None:
+    return b"slot %d" % value.index if type(value) is Slot else None
+
+
+def _holds_slot(value: Any) -> bool:
+    kind = type(value)
+    if kind is Slot:
+        return True
+    if kind is dict:
+        return any(_holds_slot(part) for part in value.values())
+    return kind in (list, tuple) and any(_holds_slot(part) for part in value)

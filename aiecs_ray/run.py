@@ -1,0 +1,134 @@
+"""A run as its user holds it: status, results, events, cancellation. It holds an id, and no data of the cluster."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from aiecs_ray.errors import OperationTimeoutError, RunLostError
+from aiecs_ray.results import to_step_result, to_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aiecs_ray.messages import Event
+    from aiecs_ray.model import TaskStepResult
+    from aiecs_ray.runtime import Runtime
+
+POLL = 30.0
+"""Seconds that one question to the coordinator may wait for its answer."""
+ENDED = frozenset({"step_completed", "step_failed", "step_timed_out", "step_cancelled"})
+
+
+class Run:
+    """One execution of a plan.
+
+    >>> import aiecs_ray
+    >>> class Counter:
+    ...     def double(self, n: int) -> int:
+    ...         return 2 * n
+    >>> with aiecs_ray.connect("inprocess") as rt:
+    ...     _ = rt.register(Counter)
+    ...     run = rt.submit([{"operation": "counter.double", "params": {"n": 21}}])
+    ...     run.result()[0].result
+    42
+    """
+
+    def __init__(self, runtime: Runtime, run_id: str, specs: list[str]) -> None:
+        self._runtime = runtime
+        self._specs = specs
+        self.id = run_id
+
+    def __repr__(self) -> str:
+        return f"<run {self.id}: {len(self._specs)} operations>"
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+    def status(self) -> str:
+        """Return "running", "completed", "failed" (a step did not complete), "cancelled" or "timed_out"."""
+        return str(self._runtime.request("status", self.id).status)
+
+    def done(self) -> bool:
+        """Return whether every step has ended."""
+        return bool(self._runtime.request("wait", self.id, 0.0))
+
+    def progress(self) -> tuple[int, int]:
+        """Return how many steps have ended, and how many there are."""
+        status = self._runtime.request("status", self.id)
+        return status.ended, status.total
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the end of the run, at most ``timeout`` seconds; return whether it has ended."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = POLL if deadline is None else min(POLL, deadline - time.monotonic())
+            if self._runtime.request("wait", self.id, max(0.0, left)):
+                return True
+            if left < POLL:
+                return False
+
+    def result(self, timeout: float | None = None) -> list[TaskStepResult]:
+        """Return one result per operation, in input order, once all have ended.
+
+        Raises:
+            OperationTimeoutError: the run has not ended within ``timeout`` seconds; it goes on.
+            RunLostError: the coordinator was restarted.
+            ResultExpiredError: the results are not kept any more.
+        """
+        if not self.wait(timeout):
+            raise OperationTimeoutError(f"Run {self.id} has not ended within {timeout:g}s; it goes on")
+        results: list[TaskStepResult] = []
+        following: int | None = 0
+        while following is not None:
+            page = self._runtime.request("results", self.id, following)
+            opened = self._runtime.open(page.settled)
+            results.extend(to_step_result(one, self._specs[len(results) + i]) for i, one in enumerate(opened))
+            following = page.following
+        return results
+
+    def value(self, step: int) -> Any:
+        """Return the value of one step that has completed, or raise its error."""
+        settled = self._runtime.request("result_of", self.id, [step])[0]
+        if settled is None:
+            raise OperationTimeoutError(f"Step {step} of run {self.id} has not ended yet")
+        return to_value(self._runtime.open([settled])[0], self._specs[step], step)
+
+    def stream(self) -> Iterator[tuple[int, TaskStepResult]]:
+        """Yield index and result of each step as it ends."""
+        number = 0
+        while True:
+            events, last = self._runtime.request("events", self.id, number, POLL)
+            steps = [event.step for event in events if event.kind in ENDED]
+            if steps:
+                settled = self._runtime.request("result_of", self.id, steps)
+                for step, opened in zip(steps, self._runtime.open(settled), strict=True):
+                    yield step, to_step_result(opened, self._specs[step])
+            if last:
+                return
+            number = events[-1].number + 1 if events else number
+
+    def events(self, after: int = -1, *, follow: bool = True) -> Iterator[Event]:
+        """Yield the events after number ``after``: first those there are, then, with ``follow``, new ones live.
+
+        A reader that is slower than the run misses the oldest events beyond ``event_limit`` and sees the gap in the
+        numbers; it never slows the run.
+        """
+        number = after + 1
+        while True:
+            events, last = self._runtime.request("events", self.id, number, POLL if follow else 0.0)
+            yield from events
+            if last or not (follow or events):
+                return
+            number = events[-1].number + 1 if events else number
+
+    def cancel(self) -> str:
+        """Cancel the run; return its status once nothing of it runs any more, and nothing of it can start."""
+        return str(self._runtime.request("cancel", self.id))
+
+    def release(self) -> None:
+        """Let the cluster forget the run and its results; a run that is lost already is forgotten."""
+        try:
+            self._runtime.request("release", self.id)
+        except RunLostError:
+            return

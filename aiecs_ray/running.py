@@ -1,0 +1,70 @@
+"""What the body of an operation can say and ask while it runs: :func:`progress` and :func:`cancelled`."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Flag(Protocol):
+    """Anything that can say whether it was set, such as a ``threading.Event``."""
+
+    def is_set(self) -> bool:
+        """Return whether it was set."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One run of one operation's body, as its host sees it."""
+
+    cancel_flag: Flag
+    emit: Callable[[float, float | None, str], None]
+    """Called with done, total and message at each :func:`progress`."""
+    user_id: str = ""
+    task_id: str = ""
+    step: int | None = None
+
+
+_current: ContextVar[Attempt | None] = ContextVar("aiecs_ray_attempt", default=None)
+
+
+def progress(done: float, total: float | None = None, message: str = "") -> None:
+    """Report how far the running operation is; outside of an operation it does nothing.
+
+    ``done`` and ``total`` are in whatever unit the operation counts: rows, files, bytes.
+
+    >>> progress(3, 10, "files read")
+    """
+    attempt = _current.get()
+    if attempt is not None:
+        attempt.emit(done, total, message)
+
+
+def cancelled() -> bool:
+    """Whether the running operation should end: its run was cancelled, or its time is over.
+
+    A body that runs long asks now and then and returns or raises when told so; one that does not is killed with its
+    process after a grace period. Outside of an operation it is False. A thread that the body starts itself asks for
+    its own context, unless it was started through ``contextvars.copy_context().run``.
+
+    >>> cancelled()
+    False
+    """
+    attempt = _current.get()
+    return attempt is not None and attempt.cancel_flag.is_set()
+
+
+@contextmanager
+def attempt_scope(attempt: Attempt) -> Iterator[None]:
+    """Make ``attempt`` the one that :func:`progress` and :func:`cancelled` speak of inside the block."""
+    token = _current.set(attempt)
+    try:
+        yield
+    finally:
+        _current.reset(token)

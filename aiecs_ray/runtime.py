@@ -1,0 +1,458 @@
+"""The everyday API: connect, run operations, follow them, get their results."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, Literal
+
+from aiecs_ray.catalog import Catalog
+from aiecs_ray.context import Context
+from aiecs_ray.errors import InvalidInputError, RuntimeUnavailableError, shorten
+from aiecs_ray.operation import seconds
+from aiecs_ray.prepare import Handle, Prepared, Preparer, RunOptions
+from aiecs_ray.registry import DEFAULT
+from aiecs_ray.results import Opened, open_all, to_step_result, to_value
+from aiecs_ray.run import Run
+from aiecs_ray.streaming import stream_map
+
+if TYPE_CHECKING:
+    import concurrent.futures
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from types import TracebackType
+
+    from aiecs_ray.actors.coordinator import Answer
+    from aiecs_ray.backend import Link
+    from aiecs_ray.config import Settings
+    from aiecs_ray.definition import ToolDef
+    from aiecs_ray.messages import CacheMode, Mode, Settled
+    from aiecs_ray.model import TaskStepResult
+    from aiecs_ray.registry import Registry
+
+_MODES = ("sequence", "parallel", "batch")
+
+
+class Runtime:
+    """A connection to one coordinator. Made by :func:`aiecs_ray.connect`; usable from any thread.
+
+    >>> import aiecs_ray
+    >>> class Greeter:
+    ...     def greet(self, name: str) -> str:
+    ...         return f"Hello, {name}!"
+    >>> with aiecs_ray.connect("inprocess") as rt:
+    ...     _ = rt.register(Greeter)
+    ...     rt.call("greeter.greet", {"name": "Ada"})
+    'Hello, Ada!'
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        settings: Settings,
+        *,
+        registry: Registry | None = None,
+        runtime_env: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._link = link
+        self._settings = settings
+        self._closed = False
+        self._lock = threading.Lock()
+        self._sent: set[str] = set()
+        self._client = secrets.token_hex(8)
+        self._timeouts: dict[str, float] = {}
+        self._counts = {"completed": 0, "failed": 0}
+        self.registry = DEFAULT if registry is None else registry
+        self._catalog = Catalog(self.registry, runtime_env, lambda: self.request("tools"))
+        hello = self.request("hello", self._client, link.lease())
+        self.incarnation: str = hello["incarnation"]
+        self._preparer = Preparer(
+            self._catalog,
+            put=link.put,
+            inline_limit=hello["settings"]["inline_limit"],
+            client=self._client,
+            timeouts=self._timeouts,
+        )
+        self.tools = Tools(self)
+        self.cache = CacheView(self)
+        self._finalizer = weakref.finalize(self, link.close)
+
+    # --- life ----------------------------------------------------------------------------------------------
+
+    @property
+    def address(self) -> str:
+        """What another process passes to ``connect`` to reach the same cluster."""
+        return self._link.address
+
+    def close(self) -> None:
+        """Let go of the cluster; a private one ends with everything in it. Closing twice is harmless."""
+        self._closed = True
+        self._finalizer()
+
+    def __enter__(self) -> Runtime:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- tools ---------------------------------------------------------------------------------------------
+
+    def register(self, cls: type, name: str | None = None, *, replace: bool = False, **options: Any) -> ToolDef:
+        """Make a class usable as a tool; the same as ``@tool`` on the class.
+
+        Raises:
+            InvalidToolError: the class cannot be a tool.
+            ToolConflictError: another class has the name, and ``replace`` is not given.
+        """
+        definition = self.registry.register(cls, name, replace=replace, **options)
+        spec, _ = self._catalog.tool(definition.name)
+        self.request("register", (spec,))
+        self._sent.add(spec.key)
+        return definition
+
+    # --- running -------------------------------------------------------------------------------------------
+
+    def run(  # noqa: PLR0913  # the options of a run, by name
+        self,
+        operations: Any,
+        mode: Mode = "sequence",
+        *,
+        user_id: str | None = None,
+        task_id: str | None = None,
+        stop_on_failure: bool = False,
+        keep: Literal["all", "last"] | Sequence[int | str] = "all",
+        deadline: float | None = None,
+        cache: CacheMode | bool | None = None,
+        on_step: Callable[[int, TaskStepResult], object] | None = None,
+    ) -> list[TaskStepResult]:
+        """Run operations and return one result per operation, in input order.
+
+        Args:
+            operations: a list of ``{"operation": "tool.op", "params": {...}}``.
+            mode: "sequence" runs one after the other; "parallel" and "batch" all at once, as references allow.
+            user_id, task_id: the context; in one, results are cached.
+            stop_on_failure: after a failure nothing new starts.
+            keep: whose results are wanted: all, the last one's, or those of the given indexes and ids.
+            deadline: seconds for the whole run.
+            cache: "on", "off", "refresh" or "only"; None leaves it to the operations and the context.
+            on_step: called in this thread with index and result as each step ends.
+
+        Raises:
+            InvalidInputError, DSLEvaluationError, ToolNotFoundError: the input is wrong; nothing has run.
+            RunLostError: the coordinator was restarted.
+        """
+        options = RunOptions(
+            mode=_mode(mode),
+            context=Context(user_id, task_id),
+            stop_on_failure=stop_on_failure,
+            keep=keep,
+            deadline=deadline,
+            cache=cache,
+        )
+        prepared = self.prepare(operations, options)
+        if on_step is not None:
+            run = self.start(prepared)
+            try:
+                for index, result in run.stream():
+                    on_step(index, result)
+                return run.result()
+            finally:
+                if not run.done():
+                    run.cancel()
+        return [to_step_result(one, spec) for one, spec in zip(self.execute(prepared), prepared.specs, strict=True)]
+
+    def submit(  # noqa: PLR0913  # as run
+        self,
+        operations: Any,
+        mode: Mode = "sequence",
+        *,
+        user_id: str | None = None,
+        task_id: str | None = None,
+        stop_on_failure: bool = False,
+        keep: Literal["all", "last"] | Sequence[int | str] = "all",
+        deadline: float | None = None,
+        cache: CacheMode | bool | None = None,
+        detach: bool = False,
+    ) -> Run:
+        """Start a run and return at once; arguments as in :meth:`run`.
+
+        A run with ``detach`` goes on when this client is gone; another finds it with ``attach(run.id)``.
+        """
+        options = RunOptions(
+            mode=_mode(mode),
+            context=Context(user_id, task_id),
+            stop_on_failure=stop_on_failure,
+            keep=keep,
+            deadline=deadline,
+            cache=cache,
+            detach=detach,
+        )
+        return self.start(self.prepare(operations, options))
+
+    def attach(self, run_id: str) -> Run:
+        """Return a run that was submitted before, here or by another client.
+
+        Raises:
+            RunLostError: the coordinator that held it was restarted.
+            ResultExpiredError: it is not kept any more.
+        """
+        status = self.request("status", run_id)
+        return Run(self, run_id, list(status.specs))
+
+    def call(  # noqa: PLR0913  # the options of a call, by name
+        self,
+        operation: str,
+        params: dict[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        user_id: str | None = None,
+        task_id: str | None = None,
+        cache: CacheMode | bool | None = None,
+        retry: Any = None,
+    ) -> Any:
+        """Run one operation and return its value.
+
+        Args:
+            operation: ``"tool.op"``.
+            params: its parameters by name.
+            timeout: seconds for each attempt.
+            deadline: seconds for all attempts together.
+            user_id, task_id: the context; in one, results are cached.
+            cache: "on", "off", "refresh" or "only".
+            retry: attempts, a profile's name, or a dict of attempts, wait_min, wait_max, multiplier, on.
+
+        Raises:
+            OperationFailedError: the tool raised; its own exception is the cause.
+            OperationTimeoutError: it ran out of time and was stopped.
+            InvalidInputError, ToolNotFoundError, OperationNotFoundError: nothing has run.
+        """
+        prepared = self.prepare_call(operation, params, timeout, deadline, retry, cache, Context(user_id, task_id))
+        return to_value(self.execute(prepared)[0], operation, 0)
+
+    def prepare_call(  # noqa: PLR0913  # as call
+        self,
+        operation: str,
+        params: dict[str, Any] | None,
+        timeout: float | None,
+        deadline: float | None,
+        retry: Any,
+        cache: CacheMode | bool | None,
+        context: Context,
+    ) -> Prepared:
+        """Return the request of one operation."""
+        request: dict[str, Any] = {"operation": operation, "params": {} if params is None else params}
+        given = {"timeout": timeout, "retry": retry, "cache": cache}
+        request.update({name: value for name, value in given.items() if value is not None})
+        return self.prepare([request], RunOptions(context=context, deadline=deadline))
+
+    def map(
+        self,
+        operation: str,
+        params: Iterable[dict[str, Any]],
+        *,
+        ordered: bool = True,
+        window: int | None = None,
+        on_error: Literal["raise", "return"] = "raise",
+        user_id: str | None = None,
+        task_id: str | None = None,
+    ) -> Iterator[Any]:
+        """Run one operation for every dict of parameters and yield the values; memory stays bounded.
+
+        Args:
+            operation: ``"tool.op"``.
+            params: any number of them; taken from as results are taken.
+            ordered: yield in input order, or each as soon as it is there.
+            window: how many may be under way at once; None: some thousands.
+            on_error: "raise" ends with the first failure; "return" yields the exception in its place.
+            user_id, task_id: the context.
+        """
+        if on_error not in ("raise", "return"):
+            raise InvalidInputError(f"on_error must be 'raise' or 'return', got {shorten(on_error)}")
+        if window is not None and (type(window) is not int or window < 1):
+            raise InvalidInputError(f"window must be a whole number from 1 on, got {shorten(window)}")
+        options = RunOptions(mode="batch", context=Context(user_id, task_id))
+        return stream_map(self, operation, params, options, ordered=ordered, window=window, on_error=on_error)
+
+    def put(self, value: Any) -> Handle:
+        """Put a value into the cluster once, to use it in the parameters of many operations."""
+        return self._preparer.handle(value)
+
+    def set_operation_timeout(self, operation: str, timeout: float | None) -> None:
+        """Limit each attempt of ``"tool.op"`` (or of every operation named ``"op"``) to ``timeout`` seconds.
+
+        It wins over what a call or the operation says (contradiction C-34). None takes the limit back.
+        """
+        if timeout is None:
+            self._timeouts.pop(operation, None)
+        else:
+            self._timeouts[operation] = seconds(timeout)
+
+    def stats(self) -> dict[str, Any]:
+        """Return counters of the coordinator and of the cache."""
+        return {**self.request("stats"), "cache": self.cache_request("stats")}
+
+    # --- used by the other doors -----------------------------------------------------------------------------
+
+    def prepare(self, operations: Any, options: RunOptions) -> Prepared:
+        """Check a list of operations and make a request of it."""
+        self._check_open()
+        return self._preparer.prepare(operations, options)
+
+    def execute(self, prepared: Prepared) -> list[Opened]:
+        """Run a request to its end; an interrupt cancels the run before it goes on."""
+        future = self.start_execute(prepared)
+        try:
+            answer = future.result()
+        except (KeyboardInterrupt, SystemExit):
+            self.cancel(prepared)
+            raise
+        return self.open_answer(answer, prepared)
+
+    def cancel(self, prepared: Prepared) -> concurrent.futures.Future[Any]:
+        """Cancel the run of a request whose answer is not there yet."""
+        return self._link.request("cancel", f"{self.incarnation}-{prepared.request.token}")
+
+    def start_execute(self, prepared: Prepared) -> concurrent.futures.Future[Answer]:
+        """Send a request that is answered when the run has ended."""
+        return self._link.request("execute", prepared.request, self._new_tools(prepared))
+
+    def start(self, prepared: Prepared) -> Run:
+        """Send a request that is answered when the run has begun."""
+        answer: Answer = self.request("submit", prepared.request, self._new_tools(prepared))
+        if answer.unknown:
+            answer = self.request("submit", prepared.request, tuple(prepared.tools.values()))
+        return Run(self, answer.run, prepared.specs)
+
+    def open_answer(self, answer: Answer, prepared: Prepared) -> list[Opened]:
+        """Return what a finished run produced."""
+        if answer.unknown:
+            # The coordinator was restarted and does not know our tools any more.
+            answer = self.request("execute", prepared.request, tuple(prepared.tools.values()))
+        assert answer.page is not None
+        opened = self.open(answer.page.settled)
+        following = answer.page.following
+        while following is not None:
+            page = self.request("results", answer.run, following)
+            opened.extend(self.open(page.settled))
+            following = page.following
+            if following is None:
+                self._link.request("release", answer.run)
+        return opened
+
+    def open(self, settled: Sequence[Settled]) -> list[Opened]:
+        """Return the values and errors of some steps."""
+        return open_all(settled, self._link.fetch)
+
+    def request(self, method: str, *args: Any) -> Any:
+        """Call the coordinator and wait for its answer."""
+        self._check_open()
+        return self._link.request(method, *args).result()
+
+    def request_nowait(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
+        """Call the coordinator."""
+        self._check_open()
+        return self._link.request(method, *args)
+
+    def cache_request(self, method: str, *args: Any) -> Any:
+        """Call the cache and wait for its answer."""
+        self._check_open()
+        return self._link.cache_request(method, *args).result()
+
+    def _new_tools(self, prepared: Prepared) -> tuple[Any, ...]:
+        with self._lock:
+            new = [spec for key, spec in prepared.tools.items() if key not in self._sent]
+            self._sent.update(spec.key for spec in new)
+        return tuple(new)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeUnavailableError("the runtime was closed; connect again with aiecs_ray.connect()")
+
+
+class Tools:
+    """The tools that can be called: ``rt.tools.stats_tool.mean(values=[1, 2])``."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def list(self) -> list[dict[str, Any]]:
+        """Return every tool of this process with its operations and their parameters."""
+        return self._runtime.registry.list_tools()
+
+    def __getattr__(self, name: str) -> ToolProxy:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return ToolProxy(self._runtime, name)
+
+    def __getitem__(self, name: str) -> ToolProxy:
+        return ToolProxy(self._runtime, name)
+
+
+class ToolProxy:
+    """One tool, its operations as methods that run in its replicas."""
+
+    def __init__(self, runtime: Runtime, name: str) -> None:
+        _, self._operations = runtime._catalog.tool(name)  # noqa: SLF001  # a part of the runtime
+        self._runtime = runtime
+        self._name = name
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        runtime, tool = self._runtime, self._name
+        runtime._catalog.find(tool, name)  # noqa: SLF001  # a part of the runtime
+
+        def call(**params: Any) -> Any:
+            return runtime.call(f"{tool}.{name}", params)
+
+        call.__name__ = name
+        call.__doc__ = self._operations[name].doc
+        return call
+
+    def __dir__(self) -> Iterable[str]:
+        return [*super().__dir__(), *self._operations]
+
+    def __repr__(self) -> str:
+        return f"<tool {self._name}: {', '.join(self._operations)}>"
+
+
+class CacheView:
+    """The shared cache, seen from a client."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def stats(self) -> dict[str, Any]:
+        """Return hits, misses, entries, bytes, evictions by reason and seconds saved."""
+        return self._runtime.cache_request("stats")  # type: ignore[no-any-return]
+
+    def invalidate(
+        self,
+        *,
+        tool: str | None = None,
+        operation: str | None = None,
+        user_id: str | None = None,
+        task_id: str | None = None,
+    ) -> int:
+        """Delete the entries that match everything given, and return how many there were.
+
+        Raises:
+            InvalidInputError: nothing is given; :meth:`clear` deletes all.
+        """
+        given = {"tool": tool, "operation": operation, "user_id": user_id, "task_id": task_id}
+        tags = {name: value for name, value in given.items() if value is not None}
+        if not tags:
+            raise InvalidInputError("say what to invalidate: tool=, operation=, user_id= or task_id=")
+        return self._runtime.cache_request("purge", tags)  # type: ignore[no-any-return]
+
+    def clear(self) -> int:
+        """Delete every entry, and return how many there were."""
+        return self._runtime.cache_request("purge", {})  # type: ignore[no-any-return]
+
+
+def _mode(mode: str) -> Any:
+    if mode not in _MODES:
+        raise InvalidInputError(f"mode must be one of {', '.join(_MODES)}, got {shorten(mode)}")
+    return mode
+

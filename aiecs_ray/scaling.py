@@ -1,0 +1,195 @@
+"""How many replicas a tool gets, and which one makes room for another: pure decisions."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+WORTH_A_REPLICA = 0.25
+"""Seconds of waiting work per replica from which another replica is worth its start."""
+MAX_CHUNK = 512
+ASYNC_CHUNK = 128
+
+
+class IdleReplica(NamedTuple):
+    """A replica that holds no work."""
+
+    id: str
+    since: float
+    """When it became idle."""
+
+
+class PoolView(NamedTuple):
+    """What a decision needs to know of one tool's replicas."""
+
+    key: str
+    queued: int
+    replicas: int
+    """Those that are starting, too."""
+    starting: int
+    idle: tuple[IdleReplica, ...]
+    room: int
+    """How many more calls its ready replicas would take."""
+    seconds: float | None
+    """Expected duration of one queued operation; None when none was measured."""
+    needs: Mapping[str, float]
+    most: int
+    least: int
+    idle_timeout: float
+    draining: bool = False
+    retry_at: float = 0.0
+    """Earliest time of the next start, after replicas died."""
+
+
+class Decision(NamedTuple):
+    """What to do: tools to start a replica of, replicas to stop, tools that must give one back."""
+
+    start: tuple[str, ...] = ()
+    stop: tuple[str, ...] = ()
+    give_back: tuple[str, ...] = ()
+    wake_at: float | None = None
+    """When to decide again, if nothing happens before."""
+
+
+def fits_a_node(needs: Mapping[str, float], nodes: Iterable[Mapping[str, float]]) -> bool:
+    """Return whether any node could ever hold a replica.
+
+    >>> fits_a_node({"GPU": 1.0}, [{"CPU": 2.0}])
+    False
+    """
+    return any(all(node.get(name, 0.0) >= amount for name, amount in needs.items()) for node in nodes)
+
+
+def decide(pools: Sequence[PoolView], free: Mapping[str, float], now: float) -> Decision:
+    """Decide which replicas to start and to stop.
+
+    ``free`` is what the cluster has beyond the replicas there are. A tool that has work and no replica comes first;
+    for it, the replica that has been idle longest is stopped, or, when none is idle, the tool with most replicas
+    gives one back after its present work.
+    """
+    left = dict(free)
+    start: list[str] = []
+    stop: list[str] = []
+    give_back: list[str] = []
+    wake: list[float] = []
+    idle = sorted((replica.since, replica.id, pool) for pool in pools for replica in pool.idle)
+    for pool in sorted(pools, key=lambda view: view.replicas):
+        wanted = _wanted(pool)
+        if wanted and pool.retry_at > now:
+            wake.append(pool.retry_at)
+            continue
+        for _ in range(wanted):
+            if not _take(pool.needs, left):
+                victim = _victim(pool, idle, stop)
+                if victim is None:
+                    if not pool.replicas:
+                        give_back.extend(_giver(pools, pool))
+                    break
+                _, replica, owner = victim
+                stop.append(replica)
+                _give(owner.needs, left)
+                if not _take(pool.needs, left):
+                    break
+            start.append(pool.key)
+    for since, replica, pool in idle:
+        if replica in stop:
+            continue
+        if pool.draining and not pool.queued:
+            stop.append(replica)
+        elif pool.replicas - sum(other.id in stop for other in pool.idle) > pool.least:
+            expires = since + pool.idle_timeout
+            if expires <= now:
+                stop.append(replica)
+            else:
+                wake.append(expires)
+    return Decision(tuple(start), tuple(stop), tuple(dict.fromkeys(give_back)), min(wake, default=None))
+
+
+def _wanted(pool: PoolView) -> int:
+    """How many more replicas the waiting work is worth."""
+    if pool.draining and not pool.queued:
+        return 0
+    missing = max(0, pool.least - pool.replicas)
+    if not pool.queued:
+        return missing
+    if not pool.replicas:
+        return max(1, missing)
+    waiting = pool.queued - pool.starting
+    if waiting <= 0 or pool.room:
+        return missing
+    if pool.seconds is None:
+        # Nothing measured yet: one more at a time, for the first operation may be a long one.
+        useful = 1 if not pool.starting else 0
+    else:
+        useful = math.floor(waiting * pool.seconds / WORTH_A_REPLICA / (pool.replicas + 1))
+        useful = min(useful, waiting)
+    return max(missing, min(useful, pool.most - pool.replicas))
+
+
+def _take(needs: Mapping[str, float], left: dict[str, float]) -> bool:
+    if any(left.get(name, 0.0) < amount for name, amount in needs.items()):
+        return False
+    for name, amount in needs.items():
+        left[name] -= amount
+    return True
+
+
+def _give(needs: Mapping[str, float], left: dict[str, float]) -> None:
+    for name, amount in needs.items():
+        left[name] = left.get(name, 0.0) + amount
+
+
+def _victim(
+    pool: PoolView, idle: list[tuple[float, str, PoolView]], stop: list[str]
+) -> tuple[float, str, PoolView] | None:
+    """The replica idle longest whose resources help; a tool keeps what it needs itself."""
+    for candidate in idle:
+        _, replica, owner = candidate
+        if replica in stop or owner.key == pool.key or owner.queued:
+            continue
+        if pool.replicas and owner.replicas <= owner.least:
+            continue
+        if any(owner.needs.get(name, 0.0) for name in pool.needs):
+            return candidate
+    return None
+
+
+def _giver(pools: Sequence[PoolView], pool: PoolView) -> list[str]:
+    givers = [
+        other
+        for other in pools
+        if other.key != pool.key
+        and other.replicas > other.starting
+        and any(other.needs.get(name, 0.0) for name in pool.needs)
+    ]
+    return [max(givers, key=lambda other: other.replicas).key] if givers else []
+
+
+def chunk_size(seconds: float | None, queued: int, replicas: int, target: float) -> int:
+    """Return how many independent operations to send at once, so that they take about ``target`` seconds.
+
+    Nothing measured: one. A chunk never takes more than a replica's share of half the queue, so that the replicas end
+    together.
+
+    >>> chunk_size(None, 1000, 2, 0.05), chunk_size(0.00001, 1000, 2, 0.05), chunk_size(0.3, 1000, 2, 0.05)
+    (1, 250, 1)
+    """
+    if seconds is None:
+        return 1
+    by_time = int(target / max(seconds, target / MAX_CHUNK))
+    share = -(-queued // (2 * max(1, replicas)))
+    return max(1, min(by_time, share, MAX_CHUNK))
+
+
+def smooth(before: float | None, measured: float) -> float:
+    """Return the running estimate of a duration: recent values count more, and a jump up counts at once.
+
+    >>> smooth(None, 1.0), smooth(1.0, 0.0)
+    (1.0, 0.7)
+    """
+    if before is None:
+        return measured
+    return max(0.7 * before + 0.3 * measured, measured / 2)

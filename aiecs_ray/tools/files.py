@@ -1,0 +1,33 @@
+"""Files that are replaced as a whole."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+
+def as_path(value: Any) -> Path:
+    """Return ``value`` as a path; raise TypeError if it is not one.
+
+    >>> as_path(123)
+    Traceback (most recent call last):
+    ...
+    TypeError: expected str, bytes or os.PathLike object, not int
+    """
+    return Path(os.fsdecode(os.fspath(value)))
+
+
+def write_atomically(target: Path, content: bytes) -> int:
+    """Write a file so that a reader sees the old one or the new one; return its size in bytes.
+
+    Raises FileNotFoundError if its directory does not exist; then, as after any other error, nothing is left behind.
+    """
+    part = target.with_name(f".{target.name}.{uuid4().hex}.part")
+    try:
+        part.write_bytes(content)
+        target.write_bytes(content)
+    finally:
+        part.unlink(missing_ok=True)
+    return len(content)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from aiecs_ray.tool import describe
+from aiecs_ray.tools import TOOLS, PandasTool, ReportTool
+
+
+@pytest.fixture
+def operations() -> dict:
+    return {name: operation for cls in TOOLS for name, operation in describe(cls).operations.items()}
+
+
+def test_the_tools_offer_what_the_documents_call() -> None:
+    offered = {f"{describe(cls).name}.{name}" for cls in TOOLS for name in describe(cls).operations}
+
+    assert offered >= {
+        "pandas_tool.read_csv",
+        "pandas_tool.clean_data",
+        "pandas_tool.merge_data",
+        "pandas_tool.describe",
+        "pandas_tool.group_analysis",
+        "pandas_tool.check_data_quality",
+        "pandas_tool.analyze_sales",
+        "stats_tool.calculate_metrics",
+        "stats_tool.calculate_trends",
+        "stats_tool.detect_anomalies",
+        "stats_tool.generate_report",
+        "chart_tool.create_sales_chart",
+        "chart_tool.create_trend_analysis",
+        "chart_tool.create_dashboard",
+        "report_tool.generate_daily_report",
+        "report_tool.generate_pdf",
+    }
+
+
+def test_what_writes_a_file_is_never_answered_from_the_cache(operations: dict[str, Any]) -> None:
+    never = {name for name, operation in operations.items() if operation.options.cache is False}
+
+    assert never == {"write_csv", "write_report"}
+
+
+def test_a_changed_file_changes_the_key_of_what_reads_it() -> None:
+    (reader,) = [operation for operation in describe(PandasTool).operations.values() if operation.options.fingerprint]
+
+    assert reader.name == "read_csv"
+    assert reader.options.fingerprint == {"file_path": "mtime"}
+
+
+def test_any_value_reaches_read_csv_as_its_path() -> None:
+    schema = describe(PandasTool).operations["read_csv"].schema
+
+    assert "type" not in schema["properties"]["file_path"]
+    assert schema["required"] == ["file_path"]
+
+
+def test_every_operation_says_what_it_does(operations: dict[str, Any]) -> None:
+    assert [name for name, operation in operations.items() if not operation.summary] == []
+    assert describe(ReportTool).doc

@@ -1,0 +1,439 @@
+"""The documents' ExecutionUtils: its cache, its keys, its health, as a user of the documents sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from aiecs_ray.config import ExecutionUtilsConfig
+from aiecs_ray.errors import (
+    InvalidConfigError,
+    InvalidInputError,
+)
+from aiecs_ray.execution_utils import ExecutionUtils
+from aiecs_ray.interfaces import ICacheProvider
+from aiecs_ray.keys import UNCACHEABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+LONG = 60
+SHORT = 0.03
+CALL = {"func_name": "f", "user_id": "u", "task_id": "t", "args": (1,), "kwargs": {"a": 1}}
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Flaky:
+    """Fails so many times, then returns; counts its calls."""
+
+    def __init__(self, failures: int, error: Exception | None = None) -> None:
+        self.failures, self.error, self.calls = failures, error or ConnectionError("no route"), 0
+
+    def run(self, value: object = "done") -> object:
+        self.calls += 1
+        if self.calls <= self.failures:
+            raise self.error
+        return value
+
+    async def run_async(self, value: object = "done") -> object:
+        return self.run(value)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def waits() -> list[float]:
+    """Return the waits between attempts, which take no time here."""
+    return []
+
+
+@pytest.fixture
+def make(clock: Clock, waits: list[float]) -> Iterator[Callable[..., ExecutionUtils]]:
+    made: list[ExecutionUtils] = []
+
+    async def async_sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    def build(*args: Any, kind: type[ExecutionUtils] = ExecutionUtils, **options: Any) -> ExecutionUtils:
+        made.append(kind(*args, clock=clock, sleep=waits.append, async_sleep=async_sleep, **options))
+        return made[-1]
+
+    yield build
+    for utils in made:
+        utils.close()
+
+
+@pytest.fixture
+def utils(make: Any) -> ExecutionUtils:
+    return make()
+
+
+# --- construction ---------------------------------------------------------------------------------------
+
+
+def test_the_documents_defaults_are_exact() -> None:
+    parameters = list(inspect.signature(ExecutionUtils).parameters.values())[:4]
+
+    assert [(p.name, p.default) for p in parameters] == [
+        ("cache_size", 100),
+        ("cache_ttl", 3600),
+        ("retry_attempts", 3),
+        ("retry_backoff", 1.0),
+    ]
+
+
+def test_the_documents_first_example_works() -> None:
+    utils = ExecutionUtils(cache_size=1000, cache_ttl=3600, retry_attempts=3, retry_backoff=1.0)
+
+    assert (utils.cache_size, utils.cache_ttl, utils.retry_attempts, utils.retry_backoff) == (1000, 3600, 3, 1.0)
+    assert isinstance(utils, ICacheProvider)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cache_size": -1},
+        {"cache_size": "x"},
+        {"cache_ttl": -1},
+        {"cache_ttl": float("nan")},
+        {"retry_attempts": 0},
+        {"retry_attempts": 101},
+        {"retry_backoff": -1},
+        {"default_timeout": 0},
+        {"max_concurrent_operations": 0},
+        {"cache_cleanup_interval": 0},
+    ],
+)
+def test_a_bad_value_is_refused_when_it_is_made(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidConfigError):
+        ExecutionUtils(**options)
+
+
+def test_it_is_made_from_the_configuration_class_or_one_like_it() -> None:
+    class Own(ExecutionUtilsConfig):
+        CACHE_SIZE = 7
+        DEFAULT_TIMEOUT = 5
+
+    documented, own = ExecutionUtils.from_config(), ExecutionUtils.from_config(Own)
+    value = ExecutionUtils.from_config(ExecutionUtilsConfig(RETRY_ATTEMPTS=9))
+
+    assert (documented.cache_size, documented.default_timeout, documented.max_concurrent_operations) == (1000, 30, 100)
+    assert (own.cache_size, own.default_timeout, own.cache_ttl) == (7, 5, 3600)
+    assert value.retry_attempts == 9
+
+
+def test_it_is_made_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EXECUTION_CACHE_SIZE", "11")
+    monkeypatch.setenv("TOOL_EXECUTOR_CACHE_TTL", "12")
+
+    utils = ExecutionUtils.from_env(RETRY_ATTEMPTS=4)
+
+    assert (utils.cache_size, utils.cache_ttl, utils.retry_attempts) == (11, 12, 4)
+    assert ExecutionUtils().cache_size == 100
+
+
+# --- keys -----------------------------------------------------------------------------------------------
+
+
+def test_equal_calls_have_equal_keys_whatever_the_order_of_keywords(utils: ExecutionUtils) -> None:
+    first = utils.generate_cache_key("f", "u", "t", (1,), {"a": 1, "b": {"c": [1, 2]}})
+    second = utils.generate_cache_key("f", "u", "t", (1,), {"b": {"c": [1, 2]}, "a": 1})
+
+    assert isinstance(first, str)
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"func_name": "g"},
+        {"user_id": "other"},
+        {"task_id": "other"},
+        {"args": (2,)},
+        {"args": (True,)},
+        {"kwargs": {"a": 2}},
+        {"kwargs": {"a": "1"}},
+        {"kwargs": {"a": 1, "b": 1}},
+    ],
+)
+def test_every_part_of_a_call_and_its_context_counts(utils: ExecutionUtils, change: dict[str, Any]) -> None:
+    assert utils.generate_cache_key(**CALL) != utils.generate_cache_key(**{**CALL, **change})
+
+
+def test_self_does_not_count(utils: ExecutionUtils) -> None:
+    with_self = {**CALL, "kwargs": {"a": 1, "self": object()}}
+
+    assert utils.generate_cache_key(**with_self) == utils.generate_cache_key(**CALL)
+
+
+def test_both_documents_keywords_are_taken(utils: ExecutionUtils) -> None:
+    rest = {name: value for name, value in CALL.items() if name != "func_name"}
+
+    key = utils.generate_cache_key(operation_type="f", **rest)
+    utils.add_to_cache(cache_key=key, value=5)
+
+    assert key == utils.generate_cache_key(**CALL)
+    assert utils.get_from_cache(cache_key=key) == 5
+
+
+def test_a_call_without_a_name_has_no_key(utils: ExecutionUtils) -> None:
+    with pytest.raises(InvalidInputError, match="func_name"):
+        utils.generate_cache_key(user_id="u")
+
+
+def test_arguments_without_an_exact_key_match_and_store_nothing(utils: ExecutionUtils) -> None:
+    call = {**CALL, "args": (object(),)}
+    keys = [utils.generate_cache_key(**call) for _ in range(2)]
+
+    utils.add_to_cache(keys[0], "value")
+
+    assert keys[0] != keys[1]
+    assert keys[0].startswith(UNCACHEABLE)
+    assert utils.lookup(keys[0]) == (False, None)
+    assert utils.statistics()["uncacheable"] == 1
+
+
+def test_strict_keys_raise_as_the_document_says(utils: ExecutionUtils) -> None:
+    with pytest.raises(TypeError):
+        utils.generate_cache_key(**{**CALL, "args": (object(),)}, strict=True)
+    with pytest.raises(ValueError, match="args must be a tuple"):
+        utils.generate_cache_key(**{**CALL, "args": 5}, strict=True)
+
+
+def test_an_optimal_key_leaves_out_what_changes_with_every_call(utils: ExecutionUtils) -> None:
+    stamps = [{"a": 1, "timestamp": stamp, "request_id": f"r{stamp}"} for stamp in (1, 2)]
+
+    keys = [utils.generate_optimal_cache_key("f", "u", "t", (1,), kwargs) for kwargs in stamps]
+    own = [utils.generate_optimal_cache_key("f", "u", "t", (1,), kwargs, ignore=["a"]) for kwargs in stamps]
+
+    assert keys[0] == keys[1] == utils.generate_cache_key(**CALL)
+    assert own[0] != own[1]
+
+
+def test_two_users_with_the_same_arguments_never_share_an_entry(utils: ExecutionUtils) -> None:
+    keys = [
+        utils.generate_cache_key("get_user_data", user, "task", args=("profile",), kwargs={}) for user in ("a", "b")
+    ]
+    utils.add_to_cache(keys[0], "data of a", ttl=3600)
+
+    assert utils.get_from_cache(keys[0]) == "data of a"
+    assert utils.get_from_cache(keys[1]) is None
+
+
+# --- cache ----------------------------------------------------------------------------------------------
+
+
+def test_a_value_is_found_until_its_time_has_passed(utils: ExecutionUtils, clock: Clock) -> None:
+    utils.add_to_cache("default", 1)
+    utils.add_to_cache("custom", 2, ttl=1800)
+
+    clock.now += 1800
+    found = [utils.get_from_cache(key) for key in ("default", "custom", "absent")]
+    clock.now += 1800
+
+    assert found == [1, None, None]
+    assert utils.get_from_cache("default") is None
+
+
+def test_a_cached_none_is_a_hit_for_lookup(utils: ExecutionUtils) -> None:
+    utils.add_to_cache("key", None)
+
+    assert utils.lookup("key") == (True, None)
+    assert utils.lookup("absent") == (False, None)
+    assert utils.get_from_cache("key") is None
+
+
+def test_cache_size_zero_switches_the_cache_off(make: Any) -> None:
+    utils = make(cache_size=0)
+
+    utils.add_to_cache("key", 1)
+
+    assert utils.lookup("key") == (False, None)
+
+
+def test_cache_ttl_zero_never_expires(make: Any, clock: Clock) -> None:
+    utils = make(cache_ttl=0)
+    utils.add_to_cache("key", 1)
+
+    clock.now += 1e8
+
+    assert utils.get_from_cache("key") == 1
+
+
+def test_adding_never_raises(utils: ExecutionUtils) -> None:
+    utils.add_to_cache("lock", threading.Lock())
+    utils.add_to_cache("ttl", 1, ttl=-5)
+    utils.add_to_cache("nothing")
+
+    assert [utils.lookup(key)[0] for key in ("lock", "ttl", "nothing")] == [False, False, False]
+
+
+def test_memory_is_told_as_it_is(make: Any) -> None:
+    utils = make(cache_size=10)
+    for i in range(10_000):
+        utils.add_to_cache(str(i), i)
+    utils.add_to_cache("large", b"x" * 5000, ttl=0)
+
+    stats = utils.get_memory_stats()
+
+    assert (stats["cache_size"], stats["ttl_entries"], stats["max_cache_size"]) == (10, 9, 10)
+    assert 5000 < stats["cache_memory_bytes"] < 6000
+
+
+def test_expired_entries_are_cleaned_up_on_demand(utils: ExecutionUtils, clock: Clock) -> None:
+    utils.add_to_cache("short", 1, ttl=1)
+    utils.add_to_cache("long", 2)
+
+    clock.now += 2
+
+    assert utils.cleanup_expired_entries() == 1
+    assert utils.get_memory_stats()["cache_size"] == 1
+
+
+def test_hits_and_misses_are_counted(utils: ExecutionUtils) -> None:
+    utils.add_to_cache("key", 1)
+
+    for key in ("key", "key", "key", "absent"):
+        utils.lookup(key)
+
+    counted = utils.statistics()
+    assert (counted["hits"], counted["misses"], counted["hit_rate"]) == (3, 1, 0.75)
+
+
+# --- warming up and health ------------------------------------------------------------------------------
+
+
+async def test_warming_up_computes_at_once_what_is_not_cached(utils: ExecutionUtils) -> None:
+    together = asyncio.Barrier(2)
+
+    async def meet(name: str) -> str:
+        await together.wait()
+        return f"hello {name}"
+
+    utils.add_to_cache(utils.generate_cache_key("meet", "system", "warmup", ("old",), {}), "there already")
+    report = await asyncio.wait_for(
+        utils.warm_up_cache([{"func": meet, "args": (name,)} for name in ("a", "b", "old")]), LONG
+    )
+
+    assert (report.warmed, report.cached, report.failed) == (2, 1, ())
+    assert utils.get_from_cache(utils.generate_cache_key("meet", "system", "warmup", ("a",), {})) == "hello a"
+
+
+async def test_warming_up_takes_context_name_time_and_sync_functions(utils: ExecutionUtils, clock: Clock) -> None:
+    operation = {"func": add, "args": (1,), "kwargs": {"right": 2}, "func_name": "sum", "user_id": "u", "task_id": "t"}
+
+    await utils.warm_up_cache([{**operation, "ttl": 5}])
+    key = utils.generate_cache_key("sum", "u", "t", (1,), {"right": 2})
+    found = utils.get_from_cache(key)
+    clock.now += 5
+
+    assert found == 3
+    assert utils.lookup(key) == (False, None)
+
+
+async def test_equal_operations_are_computed_once(utils: ExecutionUtils) -> None:
+    flaky = Flaky(0)
+
+    report = await utils.warm_up_cache([{"func": flaky.run}, {"func": flaky.run}])
+
+    assert flaky.calls == 1
+    assert (report.warmed, report.cached) == (1, 1)
+
+
+async def test_operations_of_tools_are_run_by_whoever_can(utils: ExecutionUtils) -> None:
+    async def run(operation: str, params: Any) -> str:
+        return f"{operation} of {params['x']}"
+
+    report = await utils.warm_up_cache([{"operation": "tool.op", "params": {"x": 1}}], run=run)
+
+    key = utils.generate_cache_key("tool.op", "system", "warmup", (), {"x": 1})
+    assert report.warmed == 1
+    assert utils.get_from_cache(key) == "tool.op of 1"
+
+
+async def test_one_that_fails_is_logged_and_reported_and_the_others_go_on(
+    utils: ExecutionUtils, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise ValueError("no such table")
+
+    report = await utils.warm_up_cache([{"func": broken}, {"func": add, "args": (1,)}])
+
+    assert report.failed == (("broken", "no such table"),)
+    assert report.warmed == 1
+    assert "预热操作失败: no such table" in caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("operation", "reason"),
+    [
+        ({}, "needs func"),
+        ({"func": 5}, "needs func"),
+        ({"func": add, "argz": ()}, "has no 'argz'"),
+        ({"func": add, "args": (object(),)}, "without an exact key"),
+        ({"operation": "tool.op"}, "needs run="),
+    ],
+)
+async def test_an_operation_that_cannot_be_warmed_up_says_why(
+    utils: ExecutionUtils, operation: dict[str, Any], reason: str
+) -> None:
+    report = await utils.warm_up_cache([operation])
+
+    assert (report.warmed, report.cached, len(report.failed)) == (0, 0, 1)
+    assert reason in report.failed[0][1]
+
+
+async def test_a_healthy_cache_says_so_and_keeps_its_entries(make: Any) -> None:
+    utils = make(cache_size=1)
+    utils.add_to_cache("key", 1)
+
+    report = await utils.health_check()
+
+    assert report["status"] == "healthy"
+    assert report["cache_size"] == 1
+    assert report["timestamp"] == pytest.approx(time.time(), abs=60)
+    assert isinstance(report["version"], str)
+    assert set(report) == {"status", "timestamp", "cache_size", "version"}
+    assert utils.get_from_cache("key") == 1
+
+
+async def test_a_cache_that_is_off_is_healthy(make: Any) -> None:
+    report = await make(cache_size=0).health_check()
+
+    assert (report["status"], report["cache"], report["cache_size"]) == ("healthy", "disabled", 0)
+
+
+async def test_a_cache_that_loses_what_it_is_given_is_unhealthy(
+    utils: ExecutionUtils, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(utils._cache._probe, "put", lambda *_args, **_options: False)
+
+    assert await utils.health_check() == {"status": "unhealthy", "error": "Cache test failed"}
+
+
+async def test_a_cache_that_raises_is_unhealthy_with_its_error(
+    utils: ExecutionUtils, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_args: object, **_options: object) -> None:
+        raise RuntimeError("disk on fire")
+
+    monkeypatch.setattr(utils._cache._probe, "put", broken)
+
+    assert await utils.health_check() == {"status": "unhealthy", "error": "disk on fire"}

@@ -1,0 +1,236 @@
+"""A pacer lets no more than its rate start in any second, and is told the time."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiecs_ray.errors import InvalidInputError
+from aiecs_ray.limits import MAX_RATE, Pacer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+rates = st.integers(1, 50)
+pauses = st.lists(st.floats(0, 3), min_size=1, max_size=150)
+
+
+def most_in_a_second(starts: list[float]) -> int:
+    """Return how many starts the fullest second holds; it can be taken to begin with a start."""
+    return max(sum(1 for other in starts[i:] if other - first < 1.0) for i, first in enumerate(starts))
+
+
+def reserve_after(pacer: Pacer, waits: list[float], now: float = 0.0) -> list[float]:
+    starts = []
+    for wait in waits:
+        now += wait
+        starts.append(pacer.reserve(now))
+    return starts
+
+
+@given(rate=rates, burst=st.integers(1, 60), waits=pauses, begin=st.sampled_from([0.0, 0.1, 1e6, 1.7e9]))
+def test_no_second_holds_more_starts_than_the_rate(rate: int, burst: int, waits: list[float], begin: float) -> None:
+    starts = reserve_after(Pacer(rate, burst), waits, begin)
+
+    assert most_in_a_second(starts) <= rate
+
+
+@given(rate=rates, burst=st.integers(1, 10), count=st.integers(60, 200))
+def test_many_at_once_are_spread_so_that_no_second_holds_more_than_the_rate(rate: int, burst: int, count: int) -> None:
+    starts = reserve_after(Pacer(rate, burst), [0.0] * count)
+
+    assert most_in_a_second(starts) <= rate
+    assert starts[-1] <= (count - 1) / rate * (1 + 1e-9)
+
+
+@given(rate=st.floats(0.1, 50), waits=pauses)
+def test_a_fractional_rate_holds_on_average(rate: float, waits: list[float]) -> None:
+    starts = reserve_after(Pacer(rate), waits)
+
+    allowed = (starts[-1] - starts[0]) * rate + 1
+    assert len(starts) <= allowed * (1 + 1e-9)
+
+
+@given(rate=rates, burst=st.integers(1, 10), waits=pauses)
+def test_a_start_is_never_in_the_past_and_never_before_the_one_ahead(rate: int, burst: int, waits: list[float]) -> None:
+    pacer = Pacer(rate, burst)
+    now, last = 0.0, 0.0
+
+    for wait in waits:
+        now += wait
+        start = pacer.reserve(now)
+
+        assert start >= now
+        assert start >= last
+        last = start
+
+
+@given(rate=rates, burst=st.integers(1, 60), waits=pauses)
+def test_available_is_exactly_how_many_may_start_now(rate: int, burst: int, waits: list[float]) -> None:
+    pacer = Pacer(rate, burst)
+    now = 0.0
+
+    for wait in waits:
+        now += wait
+        free = pacer.available(now)
+
+        assert [pacer.reserve(now) for _ in range(free)] == [now] * free
+        if free < burst:
+            assert pacer.reserve(now) > now
+
+
+@given(old=rates, new=rates, third=rates, waits=pauses)
+def test_a_changed_rate_holds_for_every_start_that_follows(old: int, new: int, third: int, waits: list[float]) -> None:
+    pacer = Pacer(old, burst=60)
+    before = reserve_after(pacer, waits)
+    pacer.set_rate(new)
+    pacer.set_rate(third)
+
+    starts = before + reserve_after(pacer, waits, before[-1])
+
+    for i in range(max(len(before), third), len(starts)):
+        assert starts[i] - starts[i - third] >= 1.0
+
+
+def test_starts_are_evenly_spaced() -> None:
+    pacer = Pacer(4)
+
+    starts = [pacer.reserve(10.0) for _ in range(5)]
+
+    assert starts == [10.0, 10.25, 10.5, 10.75, 11.0]
+
+
+def test_a_burst_may_start_at_once_and_the_rest_is_paced() -> None:
+    pacer = Pacer(4, burst=3)
+
+    starts = [pacer.reserve(0.0) for _ in range(6)]
+
+    assert starts[:3] == [0.0, 0.0, 0.0]
+    assert starts[3:] == pytest.approx([0.25, 1.0, 1.0])
+
+
+def test_a_pause_earns_no_more_than_one_burst() -> None:
+    pacer = Pacer(4, burst=2)
+    pacer.reserve(0.0)
+
+    starts = [pacer.reserve(1000.0) for _ in range(3)]
+
+    assert starts == [1000.0, 1000.0, 1000.25]
+
+
+def test_available_counts_what_may_start_without_waiting() -> None:
+    pacer = Pacer(4, burst=3)
+
+    free = [pacer.available(0.0)]
+    pacer.reserve(0.0)
+    free.append(pacer.available(0.0))
+    free.append(pacer.available(0.25))
+
+    assert free == [3, 2, 3]
+
+
+def test_asking_what_is_available_counts_nothing() -> None:
+    pacer = Pacer(1)
+
+    for _ in range(5):
+        pacer.available(0.0)
+
+    assert pacer.reserve(0.0) == 0.0
+
+
+def test_a_clock_that_goes_back_gains_no_starts() -> None:
+    pacer = Pacer(1)
+    pacer.reserve(100.0)
+
+    assert pacer.reserve(50.0) == 101.0
+
+
+def test_no_rate_is_no_limit() -> None:
+    pacer = Pacer(None)
+
+    assert [pacer.reserve(7.0) for _ in range(1000)] == [7.0] * 1000
+    assert pacer.available(7.0) == MAX_RATE
+    assert pacer.rate is None
+
+
+def test_a_faster_rate_shortens_the_pause_that_is_running() -> None:
+    pacer = Pacer(0.01)
+    pacer.reserve(0.0)
+
+    pacer.set_rate(10)
+
+    assert pacer.reserve(0.0) == pytest.approx(0.1)
+
+
+def test_a_slower_rate_lengthens_the_pause_that_is_running() -> None:
+    pacer = Pacer(10)
+    pacer.reserve(0.0)
+
+    pacer.set_rate(0.5)
+
+    assert pacer.reserve(0.0) == pytest.approx(2.0)
+
+
+def test_lowering_and_raising_the_rate_forgets_no_start() -> None:
+    pacer = Pacer(10, burst=10)
+    first = [pacer.reserve(0.0) for _ in range(10)]
+    pacer.set_rate(1)
+    pacer.set_rate(10)
+
+    following = pacer.reserve(0.5)
+
+    assert first == [0.0] * 10
+    assert following == 1.0
+
+
+def test_a_limit_can_be_lifted_and_set_again() -> None:
+    pacer = Pacer(1)
+    pacer.reserve(0.0)
+    pacer.set_rate(None)
+    lifted = pacer.reserve(0.0)
+
+    pacer.set_rate(2)
+
+    assert lifted == 0.0
+    assert [pacer.reserve(0.0), pacer.reserve(0.0)] == [0.0, 0.5]
+
+
+def test_a_pacer_remembers_no_more_than_two_seconds() -> None:
+    pacer = Pacer(5)
+
+    reserve_after(pacer, [0.1] * 1000)
+
+    assert len(pacer._starts) <= 11
+
+
+@pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf"), "x", "5", True, 100_001, [5]])
+def test_what_is_no_rate_is_refused(rate: Any) -> None:
+    with pytest.raises(InvalidInputError, match=r"rate is .*expected a number above 0"):
+        Pacer(rate)
+
+
+@pytest.mark.parametrize("burst", [0, -1, 1.5, "2", True])
+def test_what_is_no_burst_is_refused(burst: Any) -> None:
+    with pytest.raises(ValueError, match=r"burst is .*expected a whole number"):
+        Pacer(5, burst)
+
+
+def test_a_refused_change_leaves_the_limit_as_it_was() -> None:
+    pacer = Pacer(2)
+
+    with pytest.raises(InvalidInputError):
+        pacer.set_rate(0)
+
+    assert pacer.rate == 2
+    assert [pacer.reserve(0.0), pacer.reserve(0.0)] == [0.0, 0.5]
+
+
+@pytest.mark.parametrize("clone", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_pacer_is_never_copied(clone: Callable[[Pacer], object]) -> None:
+    with pytest.raises(TypeError, match="a second limit"):
+        clone(Pacer(5))
