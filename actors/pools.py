@@ -233,11 +233,12 @@ class Pools:
     async def _fly(self, pool: Pool, member: Member, flight: Flight) -> None:
         watch = self._spawn(self._watch(member, flight)) if flight.limits else None
         recall = None
-        if len(flight.work.items) > 1 and not flight.work.chain and not pool.spec.has_async:
+        several = len(flight.work.items) > 1
+        stream = several and (flight.work.chain or flight.run.policy(flight.work.items[0].step).is_async)
+        if several and not stream:
             late = flight.expected + self._settings.chunk_seconds * 2
             recall = asyncio.get_running_loop().call_later(late, self._recall, member, flight)
         try:
-            stream = len(flight.work.items) > 1 and (flight.work.chain or pool.spec.has_async)
             async for outcomes in member.replica.send(flight.work, stream=stream):
                 self._land(pool, flight, outcomes)
         except ReplicaDied as death:

@@ -85,6 +85,7 @@ class Run:
         self._identities: dict[int, bytes] = {}
         self._keys: dict[int, str] = {}
         self._hits: set[int] = set()
+        self._entries: list[CacheEntry] = []
         self._stopped_by: TaskStatus | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         policies = request.policies
@@ -420,7 +421,14 @@ class Run:
         entry = CacheEntry(
             key, payload, size, generation, summary, tool, operation, user, task, seconds, policy.ttl
         )
-        self._services.cache.put_many([entry])
+        if not self._entries:
+            # One message for everything that is reported in this round of the event loop.
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._entries.append(entry)
+
+    def _flush(self) -> None:
+        entries, self._entries = self._entries, []
+        self._services.cache.put_many(entries)
 
 
 def _plan_step(inputs: tuple[Input, ...], after: tuple[int, ...], policy: Policy) -> PlanStep:

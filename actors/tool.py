@@ -131,7 +131,8 @@ class ToolHost:
         A chain ends with its first item that does not complete. ``hold`` collects outcomes up to the end.
         """
         try:
-            if self._loop is not None and not work.chain and len(work.items) > 1:
+            together = not work.chain and len(work.items) > 1 and all(map(self._is_async, work.items))
+            if self._loop is not None and together:
                 yield from self._together(work, self._loop)
             else:
                 yield from self._one_by_one(work, hold=hold)
@@ -173,10 +174,7 @@ class ToolHost:
         outcomes: queue.SimpleQueue[tuple[Outcome | None, Packed | None]] = queue.SimpleQueue()
 
         async def run(item: Item) -> None:
-            if self._is_async(item):
-                outcomes.put(await self._run_async(work, item, {}))
-            else:
-                outcomes.put(await asyncio.to_thread(self._run, work, item, {}))
+            outcomes.put(await self._run_async(work, item, {}))
 
         for item in work.items:
             asyncio.run_coroutine_threadsafe(run(item), loop)

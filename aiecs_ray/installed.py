@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _PACKAGE = __name__.partition(".")[0]
 _SCHEMES = ("stdlib", "platstdlib", "purelib", "platlib")
 _EDITABLE = "__editable__"
+_MADE_BY_CYTHON = ("cython_runtime", "_cython_")
+"""Modules without a file that compiled modules make for themselves."""
 _ARCHIVES = (".zip", ".whl", ".jar")
 
 
@@ -74,6 +76,8 @@ def _importable(
     if top == "__main__":
         return False
     if top in sys.stdlib_module_names or top == _PACKAGE or origin in ("built-in", "frozen"):
+        return True
+    if top.startswith(_MADE_BY_CYTHON):
         return True
     root = _root(name, file, place)
     if root is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -106,11 +106,30 @@ class Operation(BaseModel):
     priority: int = Field(default=0, ge=-10, le=10)
 
 
+class Requested(NamedTuple):
+    """A checked operation, in the form that the runtime works with."""
+
+    operation: str
+    params: dict[str, Any]
+    id: str | None = None
+    depends_on: tuple[int | str, ...] = ()
+    timeout: float | None = None
+    deadline: float | None = None
+    retry: RetryOptions | dict[str, Any] | int | str | None = None
+    cache: Literal["on", "off", "refresh", "only"] | bool | None = None
+    priority: int = 0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing but the operation itself is asked for."""
+        return self[4:] == (None, None, None, None, 0)
+
+
 _FIELDS = frozenset(Operation.model_fields)
 _PLAIN = {"operation", "params"}
 
 
-def parse_operations(operations: Any) -> list[Operation]:
+def parse_operations(operations: Any) -> list[Requested]:
     """Return the operations of a list, every one checked.
 
     Raises:
@@ -125,23 +144,23 @@ def parse_operations(operations: Any) -> list[Operation]:
     return parsed
 
 
-def _parse(operation: Any, index: int) -> Operation:
+def _parse(operation: Any, index: int) -> Requested:
     if type(operation) is Operation:
-        return operation
+        operation = operation.model_dump(exclude_unset=True)
     if type(operation) is not dict:
         raise InvalidOperationsError(f"operation {index} must be a dict, got {shorten(operation)}").locate(index=index)
     try:
         if operation.keys() <= _PLAIN and "operation" in operation:
             params = operation.get("params", {})
             split_spec(operation["operation"])
-            return Operation.model_construct(_PLAIN, operation=operation["operation"], params=check_params(params))
+            return Requested(operation["operation"], check_params(params))
         return _parse_fully(operation)
     except AiecsError as error:
         spec = operation.get("operation")
         raise error.locate(operation=spec if type(spec) is str else None, index=index) from None
 
 
-def _parse_fully(operation: dict[Any, Any]) -> Operation:
+def _parse_fully(operation: dict[Any, Any]) -> Requested:
     for key in operation:
         if key not in _FIELDS:
             raise InvalidSpecError(f"unknown key {shorten(key)}", _nearest(key, _FIELDS))
@@ -155,12 +174,15 @@ def _parse_fully(operation: dict[Any, Any]) -> Operation:
     try:
         parsed = Operation.model_validate(given)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
+        first = error.errors(include_url=False)[0]
+        if isinstance(reason := first.get("ctx", {}).get("error"), AiecsError):
+            raise reason from None
         where = ".".join(map(str, first["loc"]))
         raise InvalidInputError(f"{where}: {first['msg']}, got {shorten(first['input'])}") from None
     if parsed.id is not None and _ID.fullmatch(parsed.id) is None:
         raise InvalidInputError(f"id {shorten(parsed.id)!r} must be letters, digits, '_', '-' or '.', at most 128")
-    return parsed
+    fields = {name: getattr(parsed, name) for name in Requested._fields}
+    return Requested(**fields)
 
 
 def _nearest(key: Any, known: Iterable[str]) -> str:
@@ -168,7 +190,7 @@ def _nearest(key: Any, known: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
 
 
-def _check_ids(operations: list[Operation]) -> None:
+def _check_ids(operations: list[Requested]) -> None:
     seen: dict[str, int] = {}
     for index, operation in enumerate(operations):
         if operation.id is None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import product
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from aiecs_ray import failures
 from aiecs_ray.errors import UpstreamFailedError
 from aiecs_ray.messages import ErrorInfo, RetryOptions
-from aiecs_ray.model import ErrorCode, TaskStatus, check_transition
+from aiecs_ray.model import ErrorCode, TaskStatus, can_transition, check_transition
 from aiecs_ray.retry import is_transient, next_wait
 
 if TYPE_CHECKING:
@@ -64,6 +65,14 @@ _STATUS = (
     TaskStatus.TIMED_OUT,
     TaskStatus.CANCELLED,
 )
+
+
+_USUAL = frozenset(
+    pair
+    for pair in product(TaskStatus, TaskStatus)
+    if can_transition(*pair) or pair == (TaskStatus.PENDING, TaskStatus.TIMED_OUT)
+)
+"""Legal changes of status; a step that had no time left to start is the one addition to the documents' table."""
 
 
 class Ending(NamedTuple):
@@ -336,9 +345,8 @@ class Plan:
 
     def _move(self, step: int, state: State) -> None:
         old, new = self.status(step), _STATUS[state]
-        if old is not new:
-            # A step that ends without having started was cancelled (C-47), or ran out of its run's time.
-            check_transition(TaskStatus.RUNNING if new is TaskStatus.TIMED_OUT else old, new)
+        if (old, new) not in _USUAL and old is not new:
+            check_transition(old, new)
         self._state[step] = state
 
     def _end(self, step: int, state: State, error: ErrorInfo | None, actions: Actions) -> None:

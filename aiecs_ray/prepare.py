@@ -24,7 +24,7 @@ from aiecs_ray.errors import (
 )
 from aiecs_ray.messages import Input, Limits, Mode, Policy, RetryOptions, RunRequest, Step, ToolSpec
 from aiecs_ray.model import TaskStepResult
-from aiecs_ray.operation import Operation, parse_operations, seconds, split_spec
+from aiecs_ray.operation import Requested, parse_operations, seconds, split_spec
 from aiecs_ray.packing import Slot
 from aiecs_ray.reference import Reference, References
 from aiecs_ray.retry import parse_retry
@@ -225,7 +225,7 @@ class Preparer:
 class _Request:
     """Builds one request."""
 
-    def __init__(self, preparer: Preparer, options: RunOptions, operations: list[Operation]) -> None:
+    def __init__(self, preparer: Preparer, options: RunOptions, operations: list[Requested]) -> None:
         self._preparer = preparer
         self._options = options
         self._operations = operations
@@ -262,7 +262,7 @@ class _Request:
         )
         return Prepared(request, self._tools, [operation.operation for operation in self._operations])
 
-    def _step(self, operation: Operation, index: int) -> Step:
+    def _step(self, operation: Requested, index: int) -> Step:
         try:
             return self._make_step(operation, index)
         except AiecsError as error:
@@ -272,7 +272,7 @@ class _Request:
             policy = self._bare_policy(operation.operation)
             return Step(policy, b"", id=operation.id, refusal=failures.of_runtime(error))
 
-    def _make_step(self, operation: Operation, index: int) -> Step:
+    def _make_step(self, operation: Requested, index: int) -> Step:
         number, info = self._policy(operation)
         policy = self._policies[number]
         references = References(self._visit)
@@ -290,9 +290,8 @@ class _Request:
 
     # --- policies ------------------------------------------------------------------------------------------
 
-    def _policy(self, operation: Operation) -> tuple[int, OperationInfo]:
-        plain = operation.model_fields_set <= {"operation", "params", "id", "depends_on"}
-        key = operation.operation if plain else None
+    def _policy(self, operation: Requested) -> tuple[int, OperationInfo]:
+        key = operation.operation if operation.is_plain else None
         if key is not None and key in self._policy_of:
             return self._policy_of[key]
         tool, info = self._preparer.find(operation.operation)

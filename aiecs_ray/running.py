@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 
 class Flag(Protocol):
-    """Anything that can say whether it was set, such as a ``threading.Event``."""
+    """What a host sets to ask for the end of an operation, such as a ``threading.Event``."""
+
+    def set(self) -> None:
+        """Set it, for good."""
+        ...
 
     def is_set(self) -> bool:
         """Return whether it was set."""

@@ -118,7 +118,7 @@ def _by_value(cls: type, runtime_env: Mapping[str, Any] | None) -> bytes:
 def _text_hints(cls: type) -> dict[str, dict[str, Any]]:
     """Return what annotations in text form mean: cloudpickle does not send the names that only they use."""
     found = {}
-    for operation in describe(cls).operations.values():
+    for operation in describe(cls, "any").operations.values():
         annotations = getattr(operation.function, "__annotations__", {})
         texts = {name for name, annotation in annotations.items() if isinstance(annotation, str)}
         if texts:

@@ -60,6 +60,7 @@ class _Record(Generic[T]):
     entry: T
     size: int
     expires: float
+    serial: int
     tags: Mapping[str, str]
 
 
@@ -139,9 +140,10 @@ class Store(Generic[T]):
         now = self._clock()
         self._make_room(size, now)
         expires = math.inf if lifetime is None else now + lifetime
-        self._records[key] = _Record(entry, size, expires, dict(tags or {}))
+        serial = next(self._serial)
+        self._records[key] = _Record(entry, size, expires, serial, dict(tags or {}))
         if lifetime is not None:
-            heapq.heappush(self._deadlines, (expires, next(self._serial), key))
+            heapq.heappush(self._deadlines, (expires, serial, key))
             self._trim_deadlines()
         return True
 
@@ -189,9 +191,8 @@ class Store(Generic[T]):
         now = self._clock() if now is None else now
         dropped = 0
         while self._deadlines and self._deadlines[0][0] <= now:
-            expires, _, key = heapq.heappop(self._deadlines)
-            record = self._look(key)
-            if record is not None and record.expires <= expires:
+            _, serial, key = heapq.heappop(self._deadlines)
+            if self._is_current(key, serial):
                 dropped += self._drop(key, "expired")
         return dropped
 
@@ -236,12 +237,13 @@ class Store(Generic[T]):
     def _trim_deadlines(self) -> None:
         """Forget the deadlines of entries that left before them, once they are the greater part of the heap."""
         if len(self._deadlines) > 2 * len(self._records) + _HEAP_SLACK:
-            self._deadlines = [
-                (expires, serial, key)
-                for expires, serial, key in self._deadlines
-                if (record := self._look(key)) is not None and record.expires == expires
-            ]
+            self._deadlines = [deadline for deadline in self._deadlines if self._is_current(deadline[2], deadline[1])]
             heapq.heapify(self._deadlines)
+
+    def _is_current(self, key: str, serial: int) -> bool:
+        """Whether the entry that was put as number ``serial`` is still there."""
+        record = self._look(key)
+        return record is not None and record.serial == serial
 
 
 def _checked(ttl: float | None) -> float | None:

@@ -27,7 +27,7 @@ def write_atomically(target: Path, content: bytes) -> int:
     part = target.with_name(f".{target.name}.{uuid4().hex}.part")
     try:
         part.write_bytes(content)
-        target.write_bytes(content)
+        part.replace(target)
     finally:
         part.unlink(missing_ok=True)
     return len(content)

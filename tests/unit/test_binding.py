@@ -315,7 +315,7 @@ def test_names_can_be_checked_before_anything_runs() -> None:
     head = describe(Table).operations["head"]
 
     check_names(head, ["path", "user_id", "whatever"])
-    with pytest.raises(InvalidParamsError, match="table.head: missing parameter 'path'") as caught:
+    with pytest.raises(InvalidParamsError, match=r"table\.head: missing parameter 'path'") as caught:
         check_names(head, ["n"])
     assert caught.value.operation == "table.head"
     with pytest.raises(InvalidParamsError, match="unknown parameter 'whatever'"):

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
-import types
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,8 +15,8 @@ import pytest
 from aiecs_ray.code_version import code_version
 
 if TYPE_CHECKING:
+    import types
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 TOOL = """
 import functools
@@ -255,7 +255,9 @@ def test_the_values_that_a_local_class_closes_over_count() -> None:
 
 
 def test_classes_of_different_names_have_different_versions(cell: Callable[..., dict[str, Any]]) -> None:
-    notebook = cell("class A:\n    def run(self):\n        return B\n\nclass B:\n    def run(self):\n        return A\n")
+    notebook = cell(
+        "class A:\n    def run(self):\n        return B\n\nclass B:\n    def run(self):\n        return A\n"
+    )
 
     assert code_version(notebook["A"]) != code_version(notebook["B"])
 
@@ -291,7 +293,12 @@ def test_modules_of_the_users_own_are_followed(folder: Path) -> None:
     first = code_version(load(folder, "users_tool", tool).Tool)
 
     versions = []
-    for old, new in [("2 * x", "3 * x"), ("x + STEP", "x - STEP"), ("STEP = 1", "STEP = 20"), ("return 1", "return 20")]:
+    for old, new in [
+        ("2 * x", "3 * x"),
+        ("x + STEP", "x - STEP"),
+        ("STEP = 1", "STEP = 20"),
+        ("return 1", "return 20"),
+    ]:
         load(folder, "helpers", helpers.replace(old, new))
         versions.append(code_version(load(folder, "users_tool", tool).Tool))
 
@@ -336,7 +343,9 @@ def test_a_class_without_methods_follows_its_file(folder: Path) -> None:
 
 
 def test_the_version_is_the_same_in_every_process(folder: Path) -> None:
-    (folder / "users_tool.py").write_text(TOOL + '\n\nclass Other(Tool):\n    def run(self, x):\n        return x in {"a", "b"}\n')
+    (folder / "users_tool.py").write_text(
+        TOOL + '\n\nclass Other(Tool):\n    def run(self, x):\n        return x in {"a", "b"}\n'
+    )
     program = (
         "import users_tool, linecache; from aiecs_ray.code_version import code_version; "
         "print(code_version(users_tool.Tool), code_version(users_tool.Other)); "
@@ -347,7 +356,7 @@ def test_the_version_is_the_same_in_every_process(folder: Path) -> None:
     outputs = {
         subprocess.run(  # noqa: S603
             [sys.executable, "-c", program],
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join([str(folder), os.getcwd()])},
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join([str(folder), str(Path.cwd())])},
             check=True,
             capture_output=True,
             text=True,

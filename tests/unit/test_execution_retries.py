@@ -17,19 +17,10 @@ from aiecs_ray.errors import (
 from aiecs_ray.execution_utils import ExecutionUtils, SmartExecutionUtils
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 LONG = 60
 SHORT = 0.03
-CALL = {"func_name": "f", "user_id": "u", "task_id": "t", "args": (1,), "kwargs": {"a": 1}}
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Flaky:
@@ -49,30 +40,20 @@ class Flaky:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def waits() -> list[float]:
     """Return the waits between attempts, which take no time here."""
     return []
 
 
 @pytest.fixture
-def make(clock: Clock, waits: list[float]) -> Iterator[Callable[..., ExecutionUtils]]:
-    made: list[ExecutionUtils] = []
-
+def make(waits: list[float]) -> Callable[..., ExecutionUtils]:
     async def async_sleep(seconds: float) -> None:
         waits.append(seconds)
 
-    def build(*args: Any, kind: type[ExecutionUtils] = ExecutionUtils, **options: Any) -> ExecutionUtils:
-        made.append(kind(*args, clock=clock, sleep=waits.append, async_sleep=async_sleep, **options))
-        return made[-1]
+    def build(kind: type[ExecutionUtils] = ExecutionUtils, **options: Any) -> ExecutionUtils:
+        return kind(sleep=waits.append, async_sleep=async_sleep, **options)
 
-    yield build
-    for utils in made:
-        utils.close()
+    return build
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The time limits of the documents' ExecutionUtils: per attempt, for any callable, really stopping what can be stopped."""
+"""The time limits of the documents' ExecutionUtils: for each attempt, of any callable, stopping what can be stopped."""
 
 from __future__ import annotations
 
@@ -19,19 +19,10 @@ from aiecs_ray.errors import (
 from aiecs_ray.execution_utils import ExecutionUtils
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 LONG = 60
 SHORT = 0.03
-CALL = {"func_name": "f", "user_id": "u", "task_id": "t", "args": (1,), "kwargs": {"a": 1}}
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Flaky:
@@ -51,30 +42,13 @@ class Flaky:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def make() -> Callable[..., ExecutionUtils]:
+    """Return what makes utils whose waits between attempts take no time."""
 
+    async def sleep(_seconds: float) -> None:
+        pass
 
-@pytest.fixture
-def waits() -> list[float]:
-    """Return the waits between attempts, which take no time here."""
-    return []
-
-
-@pytest.fixture
-def make(clock: Clock, waits: list[float]) -> Iterator[Callable[..., ExecutionUtils]]:
-    made: list[ExecutionUtils] = []
-
-    async def async_sleep(seconds: float) -> None:
-        waits.append(seconds)
-
-    def build(*args: Any, kind: type[ExecutionUtils] = ExecutionUtils, **options: Any) -> ExecutionUtils:
-        made.append(kind(*args, clock=clock, sleep=waits.append, async_sleep=async_sleep, **options))
-        return made[-1]
-
-    yield build
-    for utils in made:
-        utils.close()
+    return functools.partial(ExecutionUtils, async_sleep=sleep)
 
 
 @pytest.fixture
@@ -163,18 +137,18 @@ async def test_every_attempt_past_its_limit_ends_as_a_time_out(utils: ExecutionU
     assert len(calls) == 3
 
 
-async def test_the_limit_is_for_one_attempt_so_an_error_is_not_hidden_by_it(utils: ExecutionUtils) -> None:
+async def test_the_limit_is_for_one_attempt_so_an_error_is_not_hidden_by_it(make: Any) -> None:
     calls = []
 
     async def fails_late() -> None:
         calls.append(1)
-        await asyncio.sleep(SHORT)
+        await asyncio.sleep(0.01)
         raise ConnectionError("the real reason")
 
     with pytest.raises(RetryExhaustedError, match="the real reason"):
-        await utils.execute_with_retry_and_timeout(fails_late, SHORT * 2)
+        await make(retry_attempts=20).execute_with_retry_and_timeout(fails_late, 0.15)
 
-    assert len(calls) == 3
+    assert len(calls) == 20
 
 
 async def test_a_value_error_is_not_hidden_and_not_retried(utils: ExecutionUtils) -> None:

@@ -1,8 +1,7 @@
-"""The documents' ExecutionUtils: its cache, its keys, its health, as a user of the documents sees them."""
+"""The documents' ExecutionUtils: its keys, its cache and its health, as a user of the documents sees them."""
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import threading
 import time
@@ -11,10 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aiecs_ray.config import ExecutionUtilsConfig
-from aiecs_ray.errors import (
-    InvalidConfigError,
-    InvalidInputError,
-)
+from aiecs_ray.errors import InvalidConfigError, InvalidInputError
 from aiecs_ray.execution_utils import ExecutionUtils
 from aiecs_ray.interfaces import ICacheProvider
 from aiecs_ray.keys import UNCACHEABLE
@@ -23,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-LONG = 60
-SHORT = 0.03
 CALL = {"func_name": "f", "user_id": "u", "task_id": "t", "args": (1,), "kwargs": {"a": 1}}
 
 
@@ -36,42 +30,17 @@ class Clock:
         return self.now
 
 
-class Flaky:
-    """Fails so many times, then returns; counts its calls."""
-
-    def __init__(self, failures: int, error: Exception | None = None) -> None:
-        self.failures, self.error, self.calls = failures, error or ConnectionError("no route"), 0
-
-    def run(self, value: object = "done") -> object:
-        self.calls += 1
-        if self.calls <= self.failures:
-            raise self.error
-        return value
-
-    async def run_async(self, value: object = "done") -> object:
-        return self.run(value)
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
 
 
 @pytest.fixture
-def waits() -> list[float]:
-    """Return the waits between attempts, which take no time here."""
-    return []
-
-
-@pytest.fixture
-def make(clock: Clock, waits: list[float]) -> Iterator[Callable[..., ExecutionUtils]]:
+def make(clock: Clock) -> Iterator[Callable[..., ExecutionUtils]]:
     made: list[ExecutionUtils] = []
 
-    async def async_sleep(seconds: float) -> None:
-        waits.append(seconds)
-
-    def build(*args: Any, kind: type[ExecutionUtils] = ExecutionUtils, **options: Any) -> ExecutionUtils:
-        made.append(kind(*args, clock=clock, sleep=waits.append, async_sleep=async_sleep, **options))
+    def build(**options: Any) -> ExecutionUtils:
+        made.append(ExecutionUtils(clock=clock, **options))
         return made[-1]
 
     yield build
@@ -317,87 +286,7 @@ def test_hits_and_misses_are_counted(utils: ExecutionUtils) -> None:
     assert (counted["hits"], counted["misses"], counted["hit_rate"]) == (3, 1, 0.75)
 
 
-# --- warming up and health ------------------------------------------------------------------------------
-
-
-async def test_warming_up_computes_at_once_what_is_not_cached(utils: ExecutionUtils) -> None:
-    together = asyncio.Barrier(2)
-
-    async def meet(name: str) -> str:
-        await together.wait()
-        return f"hello {name}"
-
-    utils.add_to_cache(utils.generate_cache_key("meet", "system", "warmup", ("old",), {}), "there already")
-    report = await asyncio.wait_for(
-        utils.warm_up_cache([{"func": meet, "args": (name,)} for name in ("a", "b", "old")]), LONG
-    )
-
-    assert (report.warmed, report.cached, report.failed) == (2, 1, ())
-    assert utils.get_from_cache(utils.generate_cache_key("meet", "system", "warmup", ("a",), {})) == "hello a"
-
-
-async def test_warming_up_takes_context_name_time_and_sync_functions(utils: ExecutionUtils, clock: Clock) -> None:
-    operation = {"func": add, "args": (1,), "kwargs": {"right": 2}, "func_name": "sum", "user_id": "u", "task_id": "t"}
-
-    await utils.warm_up_cache([{**operation, "ttl": 5}])
-    key = utils.generate_cache_key("sum", "u", "t", (1,), {"right": 2})
-    found = utils.get_from_cache(key)
-    clock.now += 5
-
-    assert found == 3
-    assert utils.lookup(key) == (False, None)
-
-
-async def test_equal_operations_are_computed_once(utils: ExecutionUtils) -> None:
-    flaky = Flaky(0)
-
-    report = await utils.warm_up_cache([{"func": flaky.run}, {"func": flaky.run}])
-
-    assert flaky.calls == 1
-    assert (report.warmed, report.cached) == (1, 1)
-
-
-async def test_operations_of_tools_are_run_by_whoever_can(utils: ExecutionUtils) -> None:
-    async def run(operation: str, params: Any) -> str:
-        return f"{operation} of {params['x']}"
-
-    report = await utils.warm_up_cache([{"operation": "tool.op", "params": {"x": 1}}], run=run)
-
-    key = utils.generate_cache_key("tool.op", "system", "warmup", (), {"x": 1})
-    assert report.warmed == 1
-    assert utils.get_from_cache(key) == "tool.op of 1"
-
-
-async def test_one_that_fails_is_logged_and_reported_and_the_others_go_on(
-    utils: ExecutionUtils, caplog: pytest.LogCaptureFixture
-) -> None:
-    def broken() -> None:
-        raise ValueError("no such table")
-
-    report = await utils.warm_up_cache([{"func": broken}, {"func": add, "args": (1,)}])
-
-    assert report.failed == (("broken", "no such table"),)
-    assert report.warmed == 1
-    assert "预热操作失败: no such table" in caplog.messages
-
-
-@pytest.mark.parametrize(
-    ("operation", "reason"),
-    [
-        ({}, "needs func"),
-        ({"func": 5}, "needs func"),
-        ({"func": add, "argz": ()}, "has no 'argz'"),
-        ({"func": add, "args": (object(),)}, "without an exact key"),
-        ({"operation": "tool.op"}, "needs run="),
-    ],
-)
-async def test_an_operation_that_cannot_be_warmed_up_says_why(
-    utils: ExecutionUtils, operation: dict[str, Any], reason: str
-) -> None:
-    report = await utils.warm_up_cache([operation])
-
-    assert (report.warmed, report.cached, len(report.failed)) == (0, 0, 1)
-    assert reason in report.failed[0][1]
+# --- health ---------------------------------------------------------------------------------------------
 
 
 async def test_a_healthy_cache_says_so_and_keeps_its_entries(make: Any) -> None:

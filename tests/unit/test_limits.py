@@ -7,7 +7,7 @@ import pickle
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiecs_ray.errors import InvalidInputError
@@ -33,6 +33,7 @@ def reserve_after(pacer: Pacer, waits: list[float], now: float = 0.0) -> list[fl
     return starts
 
 
+@settings(deadline=None)
 @given(rate=rates, burst=st.integers(1, 60), waits=pauses, begin=st.sampled_from([0.0, 0.1, 1e6, 1.7e9]))
 def test_no_second_holds_more_starts_than_the_rate(rate: int, burst: int, waits: list[float], begin: float) -> None:
     starts = reserve_after(Pacer(rate, burst), waits, begin)
@@ -40,6 +41,7 @@ def test_no_second_holds_more_starts_than_the_rate(rate: int, burst: int, waits:
     assert most_in_a_second(starts) <= rate
 
 
+@settings(deadline=None)
 @given(rate=rates, burst=st.integers(1, 10), count=st.integers(60, 200))
 def test_many_at_once_are_spread_so_that_no_second_holds_more_than_the_rate(rate: int, burst: int, count: int) -> None:
     starts = reserve_after(Pacer(rate, burst), [0.0] * count)
@@ -48,6 +50,7 @@ def test_many_at_once_are_spread_so_that_no_second_holds_more_than_the_rate(rate
     assert starts[-1] <= (count - 1) / rate * (1 + 1e-9)
 
 
+@settings(deadline=None)
 @given(rate=st.floats(0.1, 50), waits=pauses)
 def test_a_fractional_rate_holds_on_average(rate: float, waits: list[float]) -> None:
     starts = reserve_after(Pacer(rate), waits)
@@ -56,6 +59,7 @@ def test_a_fractional_rate_holds_on_average(rate: float, waits: list[float]) -> 
     assert len(starts) <= allowed * (1 + 1e-9)
 
 
+@settings(deadline=None)
 @given(rate=rates, burst=st.integers(1, 10), waits=pauses)
 def test_a_start_is_never_in_the_past_and_never_before_the_one_ahead(rate: int, burst: int, waits: list[float]) -> None:
     pacer = Pacer(rate, burst)
@@ -70,6 +74,7 @@ def test_a_start_is_never_in_the_past_and_never_before_the_one_ahead(rate: int, 
         last = start
 
 
+@settings(deadline=None)
 @given(rate=rates, burst=st.integers(1, 60), waits=pauses)
 def test_available_is_exactly_how_many_may_start_now(rate: int, burst: int, waits: list[float]) -> None:
     pacer = Pacer(rate, burst)
@@ -84,6 +89,7 @@ def test_available_is_exactly_how_many_may_start_now(rate: int, burst: int, wait
             assert pacer.reserve(now) > now
 
 
+@settings(deadline=None)
 @given(old=rates, new=rates, third=rates, waits=pauses)
 def test_a_changed_rate_holds_for_every_start_that_follows(old: int, new: int, third: int, waits: list[float]) -> None:
     pacer = Pacer(old, burst=60)

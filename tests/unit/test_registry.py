@@ -161,7 +161,7 @@ def test_what_is_no_operation_says_why(registry: Registry, spec: str, error: typ
 def test_two_classes_of_one_name_are_a_conflict(registry: Registry) -> None:
     registry.register(PandasTool, "tool")
 
-    with pytest.raises(ToolConflictError, match="PandasTool is registered, .*OtherTool is another class"):
+    with pytest.raises(ToolConflictError, match=r"PandasTool is registered, .*OtherTool is another class"):
         registry.register(OtherTool, "tool")
 
     assert registry.get("tool").cls is PandasTool
@@ -199,7 +199,7 @@ def test_script_and_its_module_are_one_class(
 ) -> None:
     name = module("script_tool", "class Tool:\n    def run(self): ...\n")
     imported = importlib.import_module(name).Tool
-    script = type("Tool", (), {"run": lambda self: None, "__module__": "__main__", "__qualname__": "Tool"})
+    script = type("Tool", (), {"run": imported.run, "__module__": "__main__", "__qualname__": "Tool"})
     monkeypatch.setattr(sys.modules["__main__"], "__file__", sys.modules[name].__file__)
 
     registry.register(script, "tool")

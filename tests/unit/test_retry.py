@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiecs_ray.errors import InvalidParamsError, OperationTimeoutError, ReplicaLostError, RetryExhaustedError
@@ -142,6 +142,7 @@ def test_randomness_spreads_waits_below_the_longest_too() -> None:
     assert waits == [8.0, 10.0]
 
 
+@settings(deadline=None)
 @given(
     attempt=st.integers(1, 99),
     multiplier=st.floats(0, 1000),

@@ -26,7 +26,7 @@ from aiecs_ray.errors import InvalidToolError
 from aiecs_ray.shipping import load, pickled_by_value, ship
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import ModuleType
 
 ROOT = str(Path(shipping.__file__).parent.parent)
@@ -206,22 +206,52 @@ def test_py_modules_are_matched_by_name(project: Callable[..., ModuleType], tmp_
     assert isinstance(ship(module.KitTool, runtime_env={"py_modules": [str(tmp_path / "kit2")]}), bytes)
 
 
-def test_pth_file_of_the_environment_makes_a_module_importable(
-    project: Callable[..., ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = project("area", area="class AreaTool:\n    def run(self): return 1\n")
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """One more site directory of this environment."""
     site = tmp_path / "site"
     site.mkdir()
-    (site / "editable.pth").write_text(f"import os\n{tmp_path}\n")
-    monkeypatch.setattr(installed, "_site_directories", lambda: (str(site),))
-    installed._linked_directories.cache_clear()
-    installed._is_installed.cache_clear()
+    directories = (*installed._site_directories(), str(site))
+    monkeypatch.setattr(installed, "_site_directories", lambda: directories)
+    caches = (installed._linked_directories, installed._is_installed)
+    for cached in caches:
+        cached.cache_clear()
+    yield site
+    for cached in caches:
+        cached.cache_clear()
 
-    try:
-        assert ship(module.AreaTool) == "area:AreaTool"
-    finally:
-        installed._linked_directories.cache_clear()
-        installed._is_installed.cache_clear()
+
+def test_installed_means_inside_the_environment(
+    project: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch, environment: Path
+) -> None:
+    beside = project("area", area="class AreaTool:\n    def run(self): return 1\n")
+    (environment / "inside.py").write_text("class InsideTool:\n    def run(self): return 1\n")
+    monkeypatch.syspath_prepend(environment)
+    inside = importlib.import_module("inside")
+
+    assert isinstance(ship(beside.AreaTool), bytes)
+    assert ship(inside.InsideTool) == "inside:InsideTool"
+
+
+def test_pth_file_of_the_environment_makes_a_module_importable(
+    project: Callable[..., ModuleType], tmp_path: Path, environment: Path
+) -> None:
+    module = project("area", area="class AreaTool:\n    def run(self): return 1\n")
+    (environment / "editable.pth").write_text(f"import os\n# a comment\n{tmp_path}\n")
+
+    assert ship(module.AreaTool) == "area:AreaTool"
+
+
+@pytest.mark.usefixtures("environment")
+def test_editable_finder_of_the_environment_makes_a_module_importable(
+    project: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = project("area", area="class AreaTool:\n    def run(self): return 1\n")
+    finder = type(sys)("__editable___area_finder")
+    finder.MAPPING = {"area": module.__file__}
+    monkeypatch.setitem(sys.modules, finder.__name__, finder)
+
+    assert ship(module.AreaTool) == "area:AreaTool"
 
 
 def test_lock_is_named_and_so_is_the_way_out() -> None:

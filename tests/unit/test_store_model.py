@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import math
+from collections import Counter, OrderedDict
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from aiecs_ray.store import Missing, Store
+
+MAX_ENTRIES, MAX_BYTES, DEFAULT_TTL = 4, 100, 10.0
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """The store against an ordered dict that looks at every entry each time."""
+
+    keys = st.sampled_from("abcdef")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.told: list[tuple[str, int, str]] = []
+        self.store: Store[int] = Store(MAX_ENTRIES, MAX_BYTES, DEFAULT_TTL, lambda: self.now, self.tell)
+        self.model: OrderedDict[str, tuple[int, int, float, str]] = OrderedDict()
+        self.left: list[tuple[str, int, str]] = []
+        self.hits = self.misses = self.serial = 0
+
+    def tell(self, key: str, entry: int, reason: str) -> None:
+        self.told.append((key, entry, reason))
+
+    def drop(self, key: str, reason: str) -> None:
+        self.left.append((key, self.model.pop(key)[0], reason))
+
+    def drop_expired(self) -> int:
+        expired = sorted((item[2], key) for key, item in self.model.items() if item[2] <= self.now)
+        for _, key in expired:
+            self.drop(key, "expired")
+        return len(expired)
+
+    def held(self) -> int:
+        return sum(item[1] for item in self.model.values())
+
+    @rule(
+        key=keys,
+        size=st.integers(0, MAX_BYTES + 5),
+        ttl=st.sampled_from([None, Missing.MISSING, 1.0, 5.0, 30.0]),
+        tag=st.sampled_from("xy"),
+    )
+    def put(self, key: str, size: int, ttl: Any, tag: str) -> None:
+        self.serial += 1
+        if key in self.model:
+            self.drop(key, "replaced")
+        fits = size <= MAX_BYTES
+        if fits:
+            if len(self.model) >= MAX_ENTRIES or self.held() + size > MAX_BYTES:
+                self.drop_expired()
+            while len(self.model) >= MAX_ENTRIES or self.held() + size > MAX_BYTES:
+                self.drop(next(iter(self.model)), "size")
+            seconds = {None: math.inf, Missing.MISSING: DEFAULT_TTL}.get(ttl, ttl)
+            self.model[key] = (self.serial, size, self.now + seconds, tag)
+
+        assert self.store.put(key, self.serial, size=size, ttl=ttl, tags={"tag": tag}) is fits
+
+    @rule(key=keys)
+    def get(self, key: str) -> None:
+        expected: Any = Missing.MISSING
+        if key in self.model and self.model[key][2] > self.now:
+            self.hits += 1
+            expected = self.model[key][0]
+            self.model.move_to_end(key)
+        else:
+            self.misses += 1
+            if key in self.model:
+                self.drop(key, "expired")
+
+        assert self.store.get(key) == expected
+
+    @rule(key=keys)
+    def peek(self, key: str) -> None:
+        alive = key in self.model and self.model[key][2] > self.now
+
+        assert self.store.peek(key) == (self.model[key][0] if alive else Missing.MISSING)
+
+    @rule(key=keys)
+    def delete(self, key: str) -> None:
+        known = key in self.model
+        if known:
+            self.drop(key, "purged")
+
+        assert self.store.delete(key) is known
+
+    @rule(tag=st.sampled_from("xyz"))
+    def purge(self, tag: str) -> None:
+        chosen = {key for key, item in self.model.items() if item[3] == tag}
+        before = len(self.told)
+
+        assert self.store.purge(tag=tag) == len(chosen)
+
+        told = self.told[before:]
+        assert {key for key, _, _ in told} == chosen
+        for key, _, reason in told:
+            self.drop(key, reason)
+
+    @rule()
+    def sweep(self) -> None:
+        assert self.store.sweep() == self.drop_expired()
+
+    @rule(seconds=st.sampled_from([0.5, 1.0, 4.0, 20.0]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @invariant()
+    def the_store_agrees_with_the_model(self) -> None:
+        stats = self.store.stats
+        assert (stats.entries, stats.bytes) == (len(self.model), self.held())
+        assert stats.bytes <= MAX_BYTES
+        assert (stats.hits, stats.misses) == (self.hits, self.misses)
+        assert sorted(self.told) == sorted(self.left)
+        assert {reason: n for reason, n in stats.evictions.items() if n} == Counter(r for _, _, r in self.left)
+
+
+TestStoreMachine = StoreMachine.TestCase
+TestStoreMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
