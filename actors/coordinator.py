@@ -113,8 +113,8 @@ class Coordinator:
         return self._pools.specs()
 
     async def clear_tools(self, names: Sequence[str] | None = None) -> int:
-        """Stop the replicas of tools; they are made again when next needed."""
-        return await self._pools.clear(names)
+        """Stop the replicas of tools after their present work, and return how many; they are made again when needed."""
+        return self._pools.clear(names)
 
     # --- runs ----------------------------------------------------------------------------------------------
 

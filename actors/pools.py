@@ -123,22 +123,19 @@ class Pools:
         """Return how many steps wait for a replica."""
         return sum(len(pool.queue) for pool in self._pools.values())
 
-    async def clear(self, names: Sequence[str] | None) -> int:
+    def clear(self, names: Sequence[str] | None) -> int:
         """Stop the replicas of some tools, or of all, after their present work; return how many."""
         members = [
             member
             for pool in self._pools.values()
             if names is None or pool.spec.name in names
-            for member in pool.members.values()
+            for member in list(pool.members.values())
         ]
         for member in members:
             member.yielding = True
-        await asyncio.gather(*(self._finish_and_stop(member) for member in members))
+            if not member.flights:
+                self._remove(member)
         return len(members)
-
-    async def _finish_and_stop(self, member: Member) -> None:
-        await asyncio.gather(*(flight.ended.wait() for flight in member.flights.values()))
-        self._remove(member)
 
     # --- what runs ask -------------------------------------------------------------------------------------
 

@@ -2,23 +2,35 @@
 
 from aiecs_ray.connecting import connect
 from aiecs_ray.context import Context
+from aiecs_ray.execution_utils import ExecutionUtils
+from aiecs_ray.executor import OperationExecutor
+from aiecs_ray.interfaces import ExecutionInterface, ICacheProvider, IOperationExecutor, IToolExecutor, IToolProvider
 from aiecs_ray.model import ErrorCode, TaskStatus, TaskStepResult
 from aiecs_ray.registry import Registry
 from aiecs_ray.run import Run
 from aiecs_ray.running import cancelled, progress
 from aiecs_ray.runtime import Runtime
 from aiecs_ray.tool import operation, tool
+from aiecs_ray.tool_executor import ToolExecutor
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Context",
     "ErrorCode",
+    "ExecutionInterface",
+    "ExecutionUtils",
+    "ICacheProvider",
+    "IOperationExecutor",
+    "IToolExecutor",
+    "IToolProvider",
+    "OperationExecutor",
     "Registry",
     "Run",
     "Runtime",
     "TaskStatus",
     "TaskStepResult",
+    "ToolExecutor",
     "cancelled",
     "connect",
     "operation",

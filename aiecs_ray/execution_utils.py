@@ -228,6 +228,11 @@ class ExecutionUtils(ICacheProvider):
         """
         self._operation_timeouts[operation_type] = check_seconds(timeout)
 
+    @property
+    def operation_timeouts(self) -> Mapping[str, float]:
+        """The limits set by :meth:`set_operation_timeout`, in seconds."""
+        return dict(self._operation_timeouts)
+
     def timeout_context(self, seconds: float) -> timeout_context:
         """Return a block, for ``with`` or ``async with``, that is cancelled after ``seconds``."""
         return timeout_context(seconds)

@@ -50,7 +50,8 @@ def of_tool(error: BaseException, operation: str) -> ErrorInfo:
     """Describe what a tool's own code raised: E003, or E006 for a database."""
     names = type_names(error)
     code = "E006" if _DATABASE_ERRORS.intersection(names) else "E003"
-    message = f"Error executing {operation}: {text_of(error)}"
+    prefix, text = f"Error executing {operation}: ", text_of(error)
+    message = text if text.startswith(prefix) else prefix + text
     return ErrorInfo(code, message, type(error).__name__, names, _traceback(error), _pickled(error))
 
 

@@ -9,9 +9,7 @@ from typing import Never
 from aiecs_ray.errors import InvalidInputError, shorten
 
 MAX_RATE = 100_000
-"""Starts a second; a pacer remembers those of two seconds."""
-_MEMORY = 2.0
-"""Seconds after which a start cannot matter to any rate, also one that is set later."""
+"""Starts a second; a pacer remembers as many."""
 
 
 class Pacer:
@@ -74,7 +72,8 @@ class Pacer:
         start = self._earliest(now, self._next, 0)
         self._next = max(self._next, start) + 1.0 / self._rate
         self._starts.append(start)
-        while len(self._starts) > self._most and self._starts[0] < start - _MEMORY:
+        # Only here, not where the rate is lowered: now these are a second old, and no later rate asks for them.
+        while len(self._starts) > self._most:
             self._starts.popleft()
         return start
 

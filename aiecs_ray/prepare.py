@@ -30,7 +30,7 @@ from aiecs_ray.reference import Reference, References
 from aiecs_ray.retry import parse_retry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from aiecs_ray.catalog import Catalog, OperationInfo
     from aiecs_ray.messages import CacheMode
@@ -69,6 +69,10 @@ class RunOptions:
     limits: Limits = Limits()
     timeout: float | None = None
     """Of each attempt, where neither the operation nor the request says otherwise."""
+    retry: RetryOptions | None = None
+    """Where neither the operation nor the request says otherwise."""
+    timeouts: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Limits set by hand, by spec or operation name; they win over everything else (C-33, C-34)."""
     cache: CacheMode | bool | None = None
     """"off" switches the cache off for the whole run; None leaves it to the operations and the context."""
     context_results: Sequence[Any] | None = None
@@ -93,7 +97,6 @@ class Preparer:
         put: puts a large value and returns its reference.
         inline_limit: bytes of parameters that travel inside the request.
         client: who asks.
-        timeouts: limits per operation that were set by hand, by spec or operation name.
     """
 
     def __init__(
@@ -103,13 +106,11 @@ class Preparer:
         put: Callable[[Packed], Any],
         inline_limit: int,
         client: str,
-        timeouts: dict[str, float] | None = None,
     ) -> None:
         self._catalog = catalog
         self._put = put
         self._inline_limit = inline_limit
         self._client = client
-        self._timeouts = timeouts if timeouts is not None else {}
         self._warned: set[tuple[str, str]] = set()
 
     def prepare(self, operations: Any, options: RunOptions) -> Prepared:
@@ -208,14 +209,6 @@ class Preparer:
         """Return the tool and the operation that ``spec`` names."""
         return self._catalog.find(*split_spec(spec))
 
-    def timeout_of(self, spec: str, asked: float | None, declared: float | None, default: float | None) -> float | None:
-        """Return the time limit of an attempt; one that was set by hand wins (C-33, C-34)."""
-        by_hand = self._timeouts.get(spec, self._timeouts.get(spec.partition(".")[2]))
-        for limit in (by_hand, asked, declared):
-            if limit is not None:
-                return limit
-        return default
-
     @property
     def client(self) -> str:
         """Who asks."""
@@ -298,14 +291,11 @@ class _Request:
         self._tools[tool.key] = tool
         declared = info.options
         retry = self._retry(operation.retry, declared["retry"])
-        timeout = self._preparer.timeout_of(
-            operation.operation, operation.timeout, declared["timeout"], self._options.timeout
-        )
         policy = Policy(
             spec=operation.operation,
             tool=tool.key,
             operation=info.name,
-            timeout=timeout,
+            timeout=self._timeout(operation, declared["timeout"]),
             deadline=operation.deadline if operation.deadline is not None else declared["deadline"],
             retry=retry,
             idempotent=declared["idempotent"],
@@ -327,9 +317,15 @@ class _Request:
         self._policies.append(Policy(spec=spec, tool="", operation=""))
         return len(self._policies) - 1
 
+    def _timeout(self, operation: Requested, declared: float | None) -> float | None:
+        by_hand = self._options.timeouts
+        _, _, name = operation.operation.partition(".")
+        limits = (by_hand.get(operation.operation), by_hand.get(name), operation.timeout, declared)
+        return next((limit for limit in limits if limit is not None), self._options.timeout)
+
     def _retry(self, asked: Any, declared: RetryOptions | None) -> RetryOptions:
         if asked is None:
-            return declared or RetryOptions()
+            return declared or self._options.retry or RetryOptions()
         options = parse_retry(asked, declared)
         # Who asks for another attempt wants it after a time-out, too, unless the request says otherwise.
         said = isinstance(asked, dict) and "timeouts" in asked

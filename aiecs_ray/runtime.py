@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 import threading
 import weakref
@@ -71,7 +72,6 @@ class Runtime:
             put=link.put,
             inline_limit=hello["settings"]["inline_limit"],
             client=self._client,
-            timeouts=self._timeouts,
         )
         self.tools = Tools(self)
         self.cache = CacheView(self)
@@ -299,6 +299,8 @@ class Runtime:
     def prepare(self, operations: Any, options: RunOptions) -> Prepared:
         """Check a list of operations and make a request of it."""
         self._check_open()
+        if self._timeouts:
+            options = dataclasses.replace(options, timeouts={**self._timeouts, **options.timeouts})
         return self._preparer.prepare(operations, options)
 
     def execute(self, prepared: Prepared) -> list[Opened]:
@@ -397,10 +399,10 @@ class ToolProxy:
     def __init__(self, runtime: Runtime, name: str) -> None:
         _, self._operations = runtime._catalog.tool(name)  # noqa: SLF001  # a part of the runtime
         self._runtime = runtime
-        self._name = name
+        self.tool_name = name
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        runtime, tool = self._runtime, self._name
+        runtime, tool = self._runtime, self.tool_name
         runtime._catalog.find(tool, name)  # noqa: SLF001  # a part of the runtime
 
         def call(**params: Any) -> Any:
@@ -414,7 +416,7 @@ class ToolProxy:
         return [*super().__dir__(), *self._operations]
 
     def __repr__(self) -> str:
-        return f"<tool {self._name}: {', '.join(self._operations)}>"
+        return f"<tool {self.tool_name}: {', '.join(self._operations)}>"
 
 
 class CacheView:

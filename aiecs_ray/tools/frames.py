@@ -9,14 +9,29 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Number
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+from pydantic import AfterValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
-FrameLike = pd.DataFrame | pd.Series | np.ndarray | list[Any] | tuple[Any, ...] | dict[Any, Any]
+_TABLE = "a DataFrame, a list of records or a dict of columns"
+
+
+def _check_table(value: Any) -> Any:
+    if isinstance(value, (pd.DataFrame, pd.Series, np.ndarray, list, tuple, Mapping)):
+        return value
+    raise PydanticCustomError("table_type", f"Input should be {_TABLE}")
+
+
+FrameLike = Annotated[
+    Any,
+    AfterValidator(_check_table),
+    WithJsonSchema({"description": f"A table: {_TABLE}", "type": ["array", "object"]}),
+]
 """What an operation takes as a table: a DataFrame, a Series, a list of records, a list of values, a dict of columns,
-or the result of an operation that passes a DataFrame on as ``data``."""
+or the result of an operation that passes a DataFrame on as ``data``. Anything else is refused before it runs."""
 
 MINUS = "\N{MINUS SIGN}"
 """The sign of a negative number as a reader sees it."""
@@ -151,4 +166,4 @@ def _is_scalar(value: Any) -> bool:
 
 
 def _not_a_table(name: str, found: str) -> str:
-    return f"{name} must be a DataFrame, a list of records or a dict of columns, not {found}"
+    return f"{name} must be {_TABLE}, not {found}"

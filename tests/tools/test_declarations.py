@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+import aiecs_ray
+from aiecs_ray.errors import ExecutionError, InvalidParamsError
 from aiecs_ray.tool import describe
 from aiecs_ray.tools import TOOLS, PandasTool, ReportTool
 
@@ -59,3 +61,31 @@ def test_any_value_reaches_read_csv_as_its_path() -> None:
 def test_every_operation_says_what_it_does(operations: dict[str, Any]) -> None:
     assert [name for name, operation in operations.items() if not operation.summary] == []
     assert describe(ReportTool).doc
+
+
+def test_what_is_no_table_is_refused_before_it_runs_with_one_reason() -> None:
+    with aiecs_ray.connect("inprocess") as rt:
+        rt.register(PandasTool)
+
+        with pytest.raises(InvalidParamsError) as caught:
+            rt.call("pandas_tool.describe", {"df": "input_data"})
+
+    assert str(caught.value).count("Input should be") == 1
+    assert "Input should be a DataFrame, a list of records or a dict of columns" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file_path", "message"),
+    [
+        ("nonexistent_file.csv", "[Errno 2] No such file or directory: 'nonexistent_file.csv'"),
+        (123, "expected str, bytes or os.PathLike object, not int"),
+    ],
+)
+def test_read_csv_fails_in_the_documents_words(file_path: object, message: str) -> None:
+    with aiecs_ray.connect("inprocess") as rt:
+        rt.register(PandasTool)
+
+        with pytest.raises(ExecutionError) as caught:
+            rt.call("pandas_tool.read_csv", {"file_path": file_path})
+
+    assert str(caught.value) == f"Error executing read_csv: {message}"

@@ -151,7 +151,8 @@ import sys
 from aiecs_ray.keys import cache_key, digest, generate_cache_key
 import decimal, fractions, pathlib, uuid, datetime
 words = [str(n) for n in range(50)]
-values = [None, 1, 1.5, -0.0, "a", b"a", (1, "b"), dict.fromkeys(words), set(words), frozenset(words), {"k": set(words)},
+values = [None, 1, 1.5, -0.0, "a", b"a", (1, "b"), dict.fromkeys(words), set(words), frozenset(words),
+          {"k": set(words)},
           decimal.Decimal("1.50"), fractions.Fraction(1, 3), pathlib.PurePosixPath("a"), uuid.UUID(int=5),
           datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc), [list(range(5000))]]
 assert not {"numpy", "pandas", "pyarrow", "ray"} & set(sys.modules)

@@ -288,7 +288,18 @@ def test_modules_of_the_users_own_are_followed(folder: Path) -> None:
             def run(self, x):
                 return double(x) + helpers.add(x)
         """
-    helpers = "def double(x):\n    return 2 * x\n\ndef add(x):\n    return x + STEP\n\nSTEP = 1\n\ndef other():\n    return 1\n"
+    helpers = """
+        def double(x):
+            return 2 * x
+
+        def add(x):
+            return x + STEP
+
+        STEP = 1
+
+        def other():
+            return 1
+        """
     load(folder, "helpers", helpers)
     first = code_version(load(folder, "users_tool", tool).Tool)
 

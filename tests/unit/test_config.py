@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import pickle
-from typing import TYPE_CHECKING, Any
+import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from aiecs_ray.config import PREFIX, ExecutionUtilsConfig, ExecutorConfig, Settings
 from aiecs_ray.errors import InvalidConfigError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -346,3 +345,16 @@ def test_an_executors_value_out_of_range_is_a_value_error(name: str, value: Any)
 def test_a_misspelt_executor_key_is_answered_with_the_nearest_one() -> None:
     with pytest.raises(InvalidConfigError, match="did you mean 'batch_size'"):
         ExecutorConfig(batchsize=5)
+
+
+# --- documentation --------------------------------------------------------------------------------------
+
+
+def test_the_documentation_has_every_setting_with_its_default() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    documented = dict(re.findall(r"^\| `([a-z_]+)` \| `?([^|`]+)`? \|", text, re.MULTILINE))
+
+    for kind in (Settings, ExecutorConfig):
+        for name, field in kind.model_fields.items():
+            shown = documented[name].strip().strip('"')
+            assert shown == str(field.default) or float(shown) == field.default, name

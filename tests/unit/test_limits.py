@@ -90,17 +90,22 @@ def test_available_is_exactly_how_many_may_start_now(rate: int, burst: int, wait
 
 
 @settings(deadline=None)
-@given(old=rates, new=rates, third=rates, waits=pauses)
-def test_a_changed_rate_holds_for_every_start_that_follows(old: int, new: int, third: int, waits: list[float]) -> None:
-    pacer = Pacer(old, burst=60)
-    before = reserve_after(pacer, waits)
-    pacer.set_rate(new)
-    pacer.set_rate(third)
+@given(
+    steps=st.lists(st.tuples(rates, st.lists(st.floats(0, 0.5), max_size=20)), min_size=2, max_size=6),
+    burst=st.integers(1, 60),
+)
+def test_a_changed_rate_holds_for_every_start_that_follows(steps: list[tuple[int, list[float]]], burst: int) -> None:
+    pacer = Pacer(steps[0][0], burst)
+    starts: list[float] = []
+    now = 0.0
 
-    starts = before + reserve_after(pacer, waits, before[-1])
+    for rate, waits in steps:
+        pacer.set_rate(rate)
+        for wait in waits:
+            now += wait
+            starts.append(pacer.reserve(now))
 
-    for i in range(max(len(before), third), len(starts)):
-        assert starts[i] - starts[i - third] >= 1.0
+            assert len(starts) <= rate or starts[-1] - starts[-1 - rate] >= 1.0
 
 
 def test_starts_are_evenly_spaced() -> None:
@@ -206,12 +211,30 @@ def test_a_limit_can_be_lifted_and_set_again() -> None:
     assert [pacer.reserve(0.0), pacer.reserve(0.0)] == [0.0, 0.5]
 
 
-def test_a_pacer_remembers_no_more_than_two_seconds() -> None:
+def test_a_pacer_remembers_no_more_than_one_second_of_starts() -> None:
     pacer = Pacer(5)
 
     reserve_after(pacer, [0.1] * 1000)
 
-    assert len(pacer._starts) <= 11
+    assert len(pacer._starts) == 5
+
+
+def test_the_next_start_can_be_asked_for_without_being_taken() -> None:
+    pacer = Pacer(2)
+    pacer.reserve(0.0)
+
+    asked = [pacer.next_start(0.0), pacer.next_start(0.0), pacer.next_start(3.0)]
+
+    assert asked == [0.5, 0.5, 3.0]
+    assert pacer.reserve(0.0) == 0.5
+    assert Pacer(None).next_start(7.0) == 7.0
+
+
+def test_a_rate_can_be_changed_before_the_first_start() -> None:
+    pacer = Pacer(1)
+    pacer.set_rate(4)
+
+    assert [pacer.reserve(0.0), pacer.reserve(0.0)] == [0.0, 0.25]
 
 
 @pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf"), "x", "5", True, 100_001, [5]])

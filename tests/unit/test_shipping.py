@@ -48,6 +48,11 @@ class PointTool:
         return point.x
 
 
+class NamesPointInHintsOnly:
+    def count(self, point: Point) -> int:
+        return point.x
+
+
 class Locked:
     def run(self):
         with LOCK:
@@ -381,7 +386,7 @@ def test_compiled_module_of_a_script_folder_is_refused(tmp_path: Path, monkeypat
 
 
 def test_text_annotations_still_coerce_where_the_class_is_loaded(run: Callable[..., str]) -> None:
-    source = ship(PointTool)
+    source = ship(NamesPointInHintsOnly)
 
     code = """
     from aiecs_ray.binding import Binder

@@ -1,0 +1,400 @@
+"""``OperationExecutor``: the documents' asynchronous API over a runtime (document S0)."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from aiecs_ray.config import ExecutorConfig
+from aiecs_ray.context import Context
+from aiecs_ray.errors import (
+
+    ExecutionError,
+    InvalidInputError,
+    InvalidOperationsError,
+    InvalidParamsError,
+    ReferenceRangeError,
+    UpstreamFailedError,
+    shorten,
+)
+from aiecs_ray.execution_utils import ExecutionUtils
+from aiecs_ray.injected import Injection
+from aiecs_ray.interfaces import IOperationExecutor
+from aiecs_ray.messages import Limits, RetryOptions
+from aiecs_ray.operation import check_params, parse_operations
+from aiecs_ray.prepare import Prepared, RunOptions
+from aiecs_ray.results import to_error, to_step_result, to_value
+from aiecs_ray.tool_calls import ToolCalls, to_operations
+from aiecs_ray.tool_executor import ToolExecutor
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from types import TracebackType
+
+    from aiecs_ray.interfaces import ICacheProvider, IToolExecutor, IToolProvider
+    from aiecs_ray.model import TaskStepResult
+    from aiecs_ray.results import Opened
+    from aiecs_ray.runtime import Runtime, ToolProxy
+
+logger = logging.getLogger(__name__)
+
+ITEM_ERRORS = (ExecutionError, InvalidParamsError, UpstreamFailedError)
+"""Errors of one operation of a list that become its own result; the others refuse the list before anything runs."""
+CONCURRENT_ITEM_ERRORS = (*ITEM_ERRORS, ReferenceRangeError)
+"""Where operations do not depend on their order, a reference that cannot resolve is its own item's error (C-07)."""
+_BOTH_ARGUMENTS = 2
+_ALL_ARGUMENTS = 4
+
+
+class OperationExecutor(IOperationExecutor):
+    """Runs operations of tools, one, in sequence, in parallel and in batches.
+
+    Args:
+        tool_executor: a :class:`ToolExecutor`, whose runtime is used, or any other implementation of the interface,
+            which then runs the tools in this process.
+        execution_utils: its retry strategy and its operation timeouts apply to every operation.
+        config: ``rate_limit_requests_per_second`` (5), ``batch_size`` (10), ``enable_cache`` (True), ``timeout``
+            (seconds an attempt, 30), ``parallel_step_naming`` ("prefixed" or "spec"), ``strict_references`` (True).
+        runtime: shares a runtime; otherwise one is connected when first needed, and closed by :meth:`close`.
+        tool_provider: another source of tools; they run in this process.
+        cache_provider: another cache.
+
+    Raises:
+        InvalidConfigError: the configuration has an unknown name or a bad value.
+    """
+
+    def __init__(  # noqa: PLR0913  # the documents' three, and what can be injected
+        self,
+        tool_executor: IToolExecutor | None = None,
+        execution_utils: ExecutionUtils | None = None,
+        config: Mapping[str, Any] | None = None,
+        *,
+        runtime: Runtime | None = None,
+        tool_provider: IToolProvider | None = None,
+        cache_provider: ICacheProvider | None = None,
+    ) -> None:
+        self.config: dict[str, Any] = {**ExecutorConfig().model_dump(), **(config or {})}
+        self._check_config()
+        self.execution_utils = ExecutionUtils() if execution_utils is None else execution_utils
+        own = tool_executor if isinstance(tool_executor, ToolExecutor) else ToolExecutor(runtime=runtime)
+        self.tool_executor: IToolExecutor = own if tool_executor is None else tool_executor
+        if runtime is not None:
+            own.use(runtime)
+        self._own = own
+        self._injection: Injection | None = None
+        if tool_provider is not None or cache_provider is not None or self.tool_executor is not own:
+            self._injection = Injection(self.tool_executor, tool_provider, cache_provider)
+        self._name = secrets.token_hex(8)
+        self._proxies: dict[str, Any] = {}
+        self._total = 0
+        self._failed = 0
+        self._tool_calls: ToolCalls | None = None
+
+    def _check_config(self) -> ExecutorConfig:
+        # The documents let callers change the dict after construction (C-21), so it is read at each call.
+        return ExecutorConfig(**self.config)
+
+    # --- the documents' methods ------------------------------------------------------------------------------
+
+    async def execute_operation(self, operation_spec: str, params: dict[str, Any]) -> Any:
+        """Run one operation and return its result.
+
+        ``user_id`` and ``task_id`` among ``params`` are the context; they reach the tool only if it declares them.
+
+        Raises:
+            ValueError: the spec or the parameters are wrong.
+            AttributeError: no such tool or operation.
+            TimeoutError: it ran out of time.
+            OperationFailedError: the tool raised; text "Error executing {operation}: {its message}".
+        """
+        context = _context([params])
+        prepared = await self._prepare([{"operation": operation_spec, "params": params}], context=context)
+        opened = (await self._execute(prepared))[0]
+        return to_value(opened, operation_spec)
+
+    async def batch_execute_operations(
+        self, operations: list[dict[str, Any]], *, context_results: Sequence[Any] | None = None
+    ) -> list[Any]:
+        """Run operations side by side within the rate and the batch size; return a value or an exception for each.
+
+        An operation that refers to others waits for them. The exceptions carry ``error_code``, ``operation`` and
+        ``index`` (C-15).
+        """
+        prepared = await self._prepare(
+            operations,
+            mode="batch",
+            context=_context(_params_of(operations)),
+            limits=self._limits(),
+            context_results=context_results,
+            tolerate=CONCURRENT_ITEM_ERRORS,
+        )
+        opened = await self._execute(prepared)
+        return [
+            one.value if one.error is None else to_error(one, spec, index)
+            for index, (one, spec) in enumerate(zip(opened, prepared.specs, strict=True))
+        ]
+
+    async def execute_operations_sequence(  # noqa: PLR0913  # the documents' signature
+        self,
+        operations: list[dict[str, Any]],
+        user_id: str,
+        task_id: str,
+        stop_on_failure: bool = False,  # noqa: FBT001, FBT002
+        save_callback: Callable[..., Any] | None = None,
+        *,
+        context_results: Sequence[Any] | None = None,
+    ) -> list[TaskStepResult]:
+        """Run operations one after the other; ``$result[i]`` in parameters is an earlier result.
+
+        With ``stop_on_failure`` the failing step is the last one of the list. ``save_callback`` gets
+        (user_id, task_id, index, result) or, with two parameters, (step, result), for each step as it ends, the
+        failing one too; it may be async, and what it raises is logged and loses nothing (C-16, C-17).
+
+        Raises:
+            ValueError: an operation is malformed, or a reference can never resolve; nothing has run (C-04).
+        """
+        tolerate = ITEM_ERRORS if self._check_config().strict_references else CONCURRENT_ITEM_ERRORS
+        prepared = await self._prepare(
+            operations,
+            mode="sequence",
+            context=Context(user_id, task_id),
+            stop_on_failure=stop_on_failure,
+            context_results=context_results,
+            tolerate=tolerate,
+        )
+        if save_callback is None:
+            opened = await self._execute(prepared)
+            results = [to_step_result(one, spec) for one, spec in zip(opened, prepared.specs, strict=True)]
+        else:
+            results = await self._follow(prepared, _saver(save_callback, user_id, task_id), stop=stop_on_failure)
+        return _up_to_failure(results) if stop_on_failure else results
+
+    async def execute_parallel_operations(
+        self, operations: list[dict[str, Any]], *, context_results: Sequence[Any] | None = None
+    ) -> list[TaskStepResult]:
+        """Run operations all at once and return one result each, in input order; none affects another."""
+        prefixed = self._check_config().parallel_step_naming == "prefixed"
+        prepared = await self._prepare(
+            operations,
+            mode="parallel",
+            context=_context(_params_of(operations)),
+            context_results=context_results,
+            tolerate=CONCURRENT_ITEM_ERRORS,
+        )
+        opened = await self._execute(prepared)
+        return [
+            to_step_result(one, spec, step=f"parallel_{index}_{spec}" if prefixed else spec, kind="parallel operation")
+            for index, (one, spec) in enumerate(zip(opened, prepared.specs, strict=True))
+        ]
+
+    async def batch_tool_calls(
+        self, tool_calls: list[dict[str, Any]], tool_executor_func: Callable[..., Awaitable[Any]] | None = None
+    ) -> list[Any]:
+        """Run calls ``{"tool": name, "params": {...}}``; return a value or an exception for each.
+
+        The operation is named by the tool, ``"tool.op"``, or by ``params["op"]``. With ``tool_executor_func``,
+        ``await tool_executor_func(tool, params)`` runs each call here, within the same rate, batch size and cache.
+        """
+        if tool_executor_func is None:
+            return await self.batch_execute_operations(to_operations(tool_calls))
+        if self._tool_calls is None:
+            self._tool_calls = ToolCalls(self.execution_utils)
+        results = await self._tool_calls.run(tool_calls, tool_executor_func, self._check_config())
+        self._total += len(results)
+        self._failed += sum(isinstance(result, BaseException) for result in results)
+        return results
+
+    def get_tool_instance(self, tool_name: str) -> ToolProxy:
+        """Return the tool: an object whose methods run in its replicas. The same object at each call.
+
+        Raises:
+            AttributeError: no such tool.
+        """
+        if tool_name not in self._proxies:
+            self._proxies[tool_name] = (
+                self._injection.get_tool(tool_name) if self._injection is not None else self.runtime.tools[tool_name]
+            )
+        return self._proxies[tool_name]  # type: ignore[no-any-return]  # an injected provider may give anything
+
+    def clear_tool_cache(self) -> None:
+        """Forget the tool instances and stop their replicas; they are made again when next needed."""
+        names = list(self._proxies)
+        self._proxies.clear()
+        if names and self._injection is None and self._own.connected:
+            self.runtime.request("clear_tools", names)
+
+    def get_stats(self) -> dict[str, Any]:
+        """Return the documents' statistics: tools, configuration, operations, failures, cache (C-20)."""
+        config = self._check_config()
+        rate = config.rate_limit_requests_per_second
+        done = self._total - self._failed
+        return {
+            "cached_tools": len(self._proxies),
+            "tool_names": list(self._proxies),
+            "semaphore_value": int(rate) if rate is not None else config.batch_size,
+            "config": {"batch_size": config.batch_size, "rate_limit": rate, "enable_cache": config.enable_cache},
+            "total_operations": self._total,
+            "failed_operations": self._failed,
+            "success_rate": done / self._total if self._total else 0.0,
+            "cache": self._cache_stats(),
+        }
+
+    def _cache_stats(self) -> dict[str, Any]:
+        if self._injection is None and self._own.connected:
+            return self.runtime.cache.stats()
+        statistics = self.execution_utils.statistics()
+        return {name: statistics.get(name, 0) for name in ("hits", "misses", "hit_rate")}
+
+    # --- life ------------------------------------------------------------------------------------------------
+
+    @property
+    def runtime(self) -> Runtime:
+        """The runtime; connected when first needed."""
+        return self._injection.runtime if self._injection is not None else self._own.runtime
+
+    def close(self) -> None:
+        """Close what this executor connected itself."""
+        if self._injection is not None:
+            self._injection.close()
+        self._own.close()
+
+    async def __aenter__(self) -> OperationExecutor:
+        await asyncio.to_thread(lambda: self.runtime)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.close)
+
+    # --- how -------------------------------------------------------------------------------------------------
+
+    def _limits(self) -> Limits:
+        config = self._check_config()
+        return Limits(self._name, config.rate_limit_requests_per_second, config.batch_size)
+
+    async def _prepare(self, operations: Any, **options: Any) -> Prepared:
+        config = self._check_config()
+        utils = self.execution_utils
+        backoff = float(utils.retry_backoff)
+        options["retry"] = RetryOptions(attempts=utils.retry_attempts, multiplier=backoff)
+        options["timeout"] = config.timeout
+        options["timeouts"] = utils.operation_timeouts
+        options["cache"] = None if config.enable_cache else "off"
+
+        def prepare() -> Prepared:
+            # Connecting, sending classes and checking thousands of operations must not hold up the caller's loop.
+            if self._injection is not None:
+                self._injection.learn(parse_operations(operations))
+            return self.runtime.prepare(operations, RunOptions(**options))
+
+        return await asyncio.to_thread(prepare)
+
+    async def _execute(self, prepared: Prepared) -> list[Opened]:
+        runtime = self.runtime
+        sent = await asyncio.to_thread(runtime.start_execute, prepared)
+        try:
+            answer = await asyncio.wrap_future(sent)
+        except asyncio.CancelledError:
+            # The caller goes on once nothing of the run can happen any more.
+            await asyncio.shield(asyncio.wrap_future(runtime.cancel(prepared)))
+            raise
+        opened = await asyncio.to_thread(runtime.open_answer, answer, prepared)
+        self._count(opened, prepared)
+        return opened
+
+    async def _follow(
+        self, prepared: Prepared, save: Callable[[int, TaskStepResult], Awaitable[None]], *, stop: bool
+    ) -> list[TaskStepResult]:
+        runtime = self.runtime
+        run = await asyncio.to_thread(runtime.start, prepared)
+        results: dict[int, TaskStepResult] = {}
+        failed = False
+        try:
+            steps = run.stream()
+            while (found := await asyncio.to_thread(next, steps, None)) is not None:
+                index, result = found
+                results[index] = result
+                if not (stop and failed):
+                    await save(index, result)
+                failed = failed or not result.completed
+        except asyncio.CancelledError:
+            await asyncio.shield(asyncio.to_thread(run.cancel))
+            raise
+        finally:
+            await asyncio.shield(asyncio.to_thread(run.release))
+        self._total += len(results)
+        self._failed += sum(not result.completed for result in results.values())
+        return [results[index] for index in sorted(results)]
+
+    def _count(self, opened: Sequence[Opened], prepared: Prepared) -> None:
+        self._total += len(opened)
+        for index, (one, spec) in enumerate(zip(opened, prepared.specs, strict=True)):
+            if one.error is None:
+                continue
+            self._failed += 1
+            logger.debug("operation %d (%s) failed: %s\n%s", index, spec, one.error.message, one.error.traceback)
+
+
+def _params_of(operations: Any) -> list[Any]:
+    if not isinstance(operations, (list, tuple)):
+        raise InvalidOperationsError(f"operations must be a list of dicts, got {shorten(operations)}")
+    return [operation.get("params", {}) if isinstance(operation, dict) else {} for operation in operations]
+
+
+def _context(params: Sequence[Any]) -> Context:
+    """The context that all operations name; none when they differ, so that nothing is shared between users."""
+    found = set()
+    for one in params:
+        if type(one) is not dict:
+            check_params(one)
+        found.add((one.get("user_id"), one.get("task_id")))
+    if len(found) != 1:
+        return Context()
+    user_id, task_id = found.pop()
+    try:
+        return Context(user_id, task_id)
+    except InvalidInputError:
+        # Parameters of these names that are no ids belong to the tool.
+        return Context()
+
+
+def _up_to_failure(results: list[TaskStepResult]) -> list[TaskStepResult]:
+    for index, result in enumerate(results):
+        if not result.completed:
+            return results[: index + 1]
+    return results
+
+
+def _saver(
+    callback: Callable[..., Any], user_id: str, task_id: str
+) -> Callable[[int, TaskStepResult], Awaitable[None]]:
+    full = _positional(callback) != _BOTH_ARGUMENTS
+
+    async def save(index: int, result: TaskStepResult) -> None:
+        try:
+            answer = callback(user_id, task_id, index, result) if full else callback(result.step, result)
+            if inspect.isawaitable(answer):
+                await answer
+        except Exception:
+            logger.exception("save_callback failed for step %d (%s); its result is kept", index, result.step)
+
+    return save
+
+
+def _positional(callback: Callable[..., Any]) -> int:
+    """How many arguments a callback takes: two or four; one that cannot be looked into gets four."""
+    try:
+        signature = inspect.signature(callback)
+    except (TypeError, ValueError):
+        return _ALL_ARGUMENTS
+    try:
+        signature.bind(*range(_ALL_ARGUMENTS))
+    except TypeError:
+        return _BOTH_ARGUMENTS
+    return _ALL_ARGUMENTS
+
+

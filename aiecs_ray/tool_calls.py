@@ -1,0 +1,109 @@
+"""``batch_tool_calls``: calls named by tool, run by the runtime or by a function of the caller's."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from aiecs_ray.errors import AiecsError, InvalidOperationsError, OperationFailedError, shorten
+from aiecs_ray.failures import text_of, type_names
+from aiecs_ray.limits import Pacer
+from aiecs_ray.operation import check_params
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from aiecs_ray.config import ExecutorConfig
+    from aiecs_ray.execution_utils import ExecutionUtils
+
+_KEYS = frozenset({"tool", "params"})
+
+
+def _checked(tool_calls: Any) -> list[tuple[str, dict[str, Any]]]:
+    if not isinstance(tool_calls, (list, tuple)):
+        raise InvalidOperationsError(f"tool_calls must be a list of dicts, got {shorten(tool_calls)}")
+    checked = []
+    for index, call in enumerate(tool_calls):
+        if type(call) is not dict or not call.keys() <= _KEYS or type(call.get("tool")) is not str:
+            text = f"tool call {index} must be a dict of 'tool' and 'params', got {shorten(call)}"
+            raise InvalidOperationsError(text).locate(index=index)
+        checked.append((call["tool"], check_params(call.get("params", {}))))
+    return checked
+
+
+def to_operations(tool_calls: Any) -> list[dict[str, Any]]:
+    """Return tool calls as operations.
+
+    Raises:
+        InvalidOperationsError: one is malformed, or names no operation.
+
+    >>> to_operations([{"tool": "stats_tool", "params": {"op": "mean", "values": [1]}}])
+    [{'operation': 'stats_tool.mean', 'params': {'values': [1]}}]
+    """
+    operations = []
+    for index, (tool, params) in enumerate(_checked(tool_calls)):
+        if "." in tool:
+            operations.append({"operation": tool, "params": params})
+            continue
+        operation = params.get("op")
+        if type(operation) is not str:
+            text = f"tool call {index} names no operation: write 'tool.op', or give params['op']"
+            raise InvalidOperationsError(text).locate(operation=tool, index=index)
+        rest = {name: value for name, value in params.items() if name != "op"}
+        operations.append({"operation": f"{tool}.{operation}", "params": rest})
+    return operations
+
+
+class ToolCalls:
+    """Runs tool calls through a function of the caller's, in the caller's event loop."""
+
+    def __init__(self, utils: ExecutionUtils) -> None:
+        self._utils = utils
+        self._pacer = Pacer(None)
+
+    async def run(
+        self, tool_calls: Any, function: Callable[[str, dict[str, Any]], Awaitable[Any]], config: ExecutorConfig
+    ) -> list[Any]:
+        """Return a value or an exception for each call, in order; a call that is in the cache is not made."""
+        calls = _checked(tool_calls)
+        if self._pacer.rate != config.rate_limit_requests_per_second:
+            self._pacer.set_rate(config.rate_limit_requests_per_second)
+        slots = asyncio.Semaphore(config.batch_size)
+
+        async def one(index: int, tool: str, params: dict[str, Any]) -> Any:
+            async with slots:
+                now = time.monotonic()
+                await asyncio.sleep(self._pacer.reserve(now) - now)
+                try:
+                    return await self._cached(tool, params, function, enabled=config.enable_cache)
+                except Exception as error:  # noqa: BLE001  # a caller's function failed: that is this call's result
+                    return _as_result(error, tool, index)
+
+        return await asyncio.gather(*(one(index, *call) for index, call in enumerate(calls)))
+
+    async def _cached(
+        self,
+        tool: str,
+        params: dict[str, Any],
+        function: Callable[[str, dict[str, Any]], Awaitable[Any]],
+        *,
+        enabled: bool,
+    ) -> Any:
+        user, task = str(params.get("user_id") or ""), str(params.get("task_id") or "")
+        if not (enabled and (user or task)):
+            return await function(tool, params)
+        key = self._utils.generate_cache_key(f"tool_call:{tool}", user, task, (), params)
+        hit, value = self._utils.lookup(key)
+        if not hit:
+            value = await function(tool, params)
+            self._utils.add_to_cache(key, value)
+        return value
+
+
+def _as_result(error: Exception, tool: str, index: int) -> AiecsError:
+    if isinstance(error, AiecsError):
+        return error.locate(operation=tool, index=index)
+    failed = OperationFailedError(f"Error executing {tool}: {text_of(error)}", type(error).__name__, "", type_names(error))
+    failed.__cause__ = error
+    return failed.locate(operation=tool, index=index)

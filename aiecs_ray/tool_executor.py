@@ -1,0 +1,114 @@
+"""``ToolExecutor``: runs one operation of a tool, which is a name, a proxy, or an object of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import inspect
+import threading
+from typing import TYPE_CHECKING, Any
+
+from aiecs_ray.binding import Binder
+from aiecs_ray.config import ExecutionUtilsConfig, Settings
+from aiecs_ray.connecting import connect
+from aiecs_ray.errors import AiecsError
+from aiecs_ray.failures import of_tool, to_exception
+from aiecs_ray.interfaces import IToolExecutor
+from aiecs_ray.runtime import Runtime, ToolProxy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class ToolExecutor(IToolExecutor):
+    """Runs operations of tools (document S0, "ToolExecutor"; interface of document S3).
+
+    Args:
+        config: names of :class:`ExecutionUtilsConfig`; otherwise ``EXECUTION_*`` and ``TOOL_EXECUTOR_*`` of the
+            environment: CACHE_SIZE and CACHE_TTL of the runtime that it connects, MAX_WORKERS for its threads.
+        runtime: shares a runtime; otherwise one is connected when first needed.
+    """
+
+    def __init__(self, config: Mapping[str, Any] | None = None, *, runtime: Runtime | None = None) -> None:
+        self.config = ExecutionUtilsConfig.from_env(**dict(config or {}))
+        self._runtime = runtime
+        self._connected: Runtime | None = None
+        self._lock = threading.Lock()
+        self._threads = concurrent.futures.ThreadPoolExecutor(self.config.MAX_WORKERS, thread_name_prefix="tool")
+
+    # --- the interface ---------------------------------------------------------------------------------------
+
+    def execute(self, tool: Any, operation_name: str, **params: Any) -> Any:
+        """Run an operation and return its result; an async one is run to its end (C-57).
+
+        ``tool`` is a name or a proxy (it runs in a replica), or an object of this process.
+
+        Raises:
+            OperationFailedError: the tool raised; text "Error executing {operation}: {its message}".
+            AttributeError: no such tool or operation.
+        """
+        if (name := _name_of(tool)) is not None:
+            return self.runtime.call(f"{name}.{operation_name}", params)
+        method, arguments = _bind(tool, operation_name, params)
+        try:
+            result = method(**arguments)
+            return asyncio.run(_wait(result)) if inspect.isawaitable(result) else result
+        except Exception as error:
+            raise to_exception(of_tool(error, operation_name)) from error
+
+    async def execute_async(self, tool: Any, operation_name: str, **params: Any) -> Any:
+        """Run an operation without holding up the event loop; a sync one runs in a thread or a replica."""
+        loop = asyncio.get_running_loop()
+        if _name_of(tool) is None and inspect.iscoroutinefunction(getattr(type(tool), operation_name, None)):
+            method, arguments = _bind(tool, operation_name, params)
+            try:
+                return await method(**arguments)
+            except Exception as error:
+                raise to_exception(of_tool(error, operation_name)) from error
+        return await loop.run_in_executor(self._threads, lambda: self.execute(tool, operation_name, **params))
+
+    # --- the runtime -----------------------------------------------------------------------------------------
+
+    def use(self, runtime: Runtime) -> None:
+        """Share a runtime."""
+        self._runtime = runtime
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a runtime."""
+        return self._runtime is not None
+
+    @property
+    def runtime(self) -> Runtime:
+        """The runtime; connected when first needed."""
+        with self._lock:
+            if self._runtime is None:
+                settings = Settings.load(cache_entries=self.config.CACHE_SIZE, cache_ttl=self.config.CACHE_TTL)
+                self._runtime = self._connected = connect(settings=settings)
+            return self._runtime
+
+    def close(self) -> None:
+        """Close the runtime if this object connected it."""
+        self._threads.shutdown(wait=False)
+        with self._lock:
+            if self._connected is not None:
+                self._connected.close()
+                self._connected = self._runtime = None
+
+
+def _name_of(tool: Any) -> str | None:
+    if isinstance(tool, ToolProxy):
+        return tool.tool_name
+    return tool if isinstance(tool, str) else None
+
+
+def _bind(tool: Any, operation_name: str, params: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    try:
+        arguments = Binder(type(tool)).bind(operation_name, params)
+    except AiecsError as error:
+        raise error.locate(operation=operation_name) from None
+    return getattr(tool, operation_name), arguments
+
+
+async def _wait(result: Any) -> Any:
+    return await result
