@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from aiecs_ray.config import Settings
 
 
+DEFAULT_BYTES = 256 * 2**20
+"""Where there is no object store to take a share of."""
+
+
 class Cache:
     """Keeps results under their keys.
 
@@ -31,7 +35,7 @@ class Cache:
         self._saved = 0.0
         self._store: Store[CacheEntry] = Store(
             max_entries=settings.cache_entries,
-            max_bytes=settings.cache_bytes,
+            max_bytes=DEFAULT_BYTES if settings.cache_bytes is None else settings.cache_bytes,
             default_ttl=settings.cache_ttl or None,
             clock=clock,
         )

@@ -48,7 +48,7 @@ class Catalog:
         self, registry: Registry, runtime_env: Mapping[str, Any] | None, remote: Callable[[], Sequence[ToolSpec]]
     ) -> None:
         self.registry = registry
-        self._runtime_env = dict(runtime_env or {})
+        self.runtime_env = dict(runtime_env or {})
         self._ask = remote
         self._local: dict[str, tuple[ToolDef, ToolSpec, dict[str, OperationInfo]]] = {}
         self._remote: dict[str, tuple[ToolSpec, dict[str, OperationInfo]]] = {}
@@ -73,7 +73,7 @@ class Catalog:
             definition = self.registry.get(name)
             known = self._local.get(name)
             if known is None or known[0] is not definition:
-                spec = to_spec(definition, self._runtime_env)
+                spec = to_spec(definition, self.runtime_env)
                 known = self._local[name] = (definition, spec, _infos(spec))
             return known[1], known[2]
         if name not in self._remote:

@@ -85,8 +85,8 @@ class Settings(BaseSettings):
     """Seconds of work that are sent to a replica in one chunk of small operations."""
     cache_entries: Count = 10_000
     """Entries of the shared cache; 0 switches it off."""
-    cache_bytes: Count = 256 * 1024 * 1024
-    """Bytes that the values of the shared cache may take together."""
+    cache_bytes: Count | None = None
+    """Bytes that the values of the shared cache may take together; None: three tenths of the object store."""
     cache_ttl: SecondsOrZero = 3600.0
     """Seconds for which a cached value lives, unless its operation says otherwise; 0: for ever."""
     event_limit: Positive = 100_000

@@ -93,6 +93,9 @@ class AiecsError(Exception):
     operation: str | None = None
     index: int | None = None
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
     def locate(self, *, operation: str | None = None, index: int | None = None) -> AiecsError:
         """Record which operation of a list failed, and return the error itself."""
         if operation is not None:

@@ -126,7 +126,10 @@ class ExecutionUtils(ICacheProvider):
             InvalidInputError: there is no name.
             TypeError, ValueError: there is no exact key, or ``args`` is no tuple; with ``strict`` only (C-26).
         """
-        return self._key(func_name or operation_type, user_id, task_id, args, kwargs, strict=strict)
+        name = func_name or operation_type
+        if not name:
+            raise InvalidInputError("a cache key needs func_name (or operation_type)")
+        return keys.generate_cache_key(name, user_id, task_id, args, dict(kwargs or {}), strict=strict)
 
     def generate_optimal_cache_key(  # noqa: PLR0913  # the document's signature
         self,
@@ -139,7 +142,8 @@ class ExecutionUtils(ICacheProvider):
         ignore: Collection[str] = VOLATILE,
     ) -> str:
         """Return a key that does not depend on the parameters in ``ignore`` (document S1, D.1)."""
-        return self._key(func_name, user_id, task_id, args, kwargs, ignore=ignore)
+        lasting = {name: value for name, value in kwargs.items() if name not in ignore}
+        return self.generate_cache_key(func_name, user_id, task_id, args, lasting)
 
     def lookup(self, cache_key: str) -> tuple[bool, Any]:
         """Return (True, value) or (False, None): a cached None is a hit (contradiction C-25)."""
@@ -340,22 +344,6 @@ class ExecutionUtils(ICacheProvider):
     def close(self) -> None:
         """End the thread that drops expired entries; everything else goes on working."""
         self._cache.close()
-
-    def _key(  # noqa: PLR0913  # the document's parameters
-        self,
-        name: str,
-        user_id: str,
-        task_id: str,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any] | None,
-        *,
-        ignore: Collection[str] = (),
-        strict: bool = False,
-    ) -> str:
-        if not name:
-            raise InvalidInputError("a cache key needs func_name (or operation_type)")
-        given = kwargs if isinstance(kwargs, dict) else dict(kwargs or {})
-        return keys.generate_cache_key(name, user_id, task_id, args, given, ignore=ignore, strict=strict)
 
     def _default_retry(self) -> RetryOptions:
         return parse_retry({"attempts": self.retry_attempts, "multiplier": self.retry_backoff})

@@ -7,6 +7,7 @@ reported as lost, its instance is never used again, and a warning says that it m
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import queue
@@ -77,7 +78,7 @@ class LocalReplica:
 
         def build() -> None:
             error = self._host.start()
-            loop.call_soon_threadsafe(_set, built, error)
+            _call_soon(loop, _set, built, error)
 
         self._submit(build)
         return await self._unless_dead(built)
@@ -89,8 +90,8 @@ class LocalReplica:
 
         def run() -> None:
             for delivery in self._host.stream(work, hold=not stream):
-                loop.call_soon_threadsafe(arrived.put_nowait, delivery)
-            loop.call_soon_threadsafe(arrived.put_nowait, None)
+                _call_soon(loop, arrived.put_nowait, delivery)
+            _call_soon(loop, arrived.put_nowait, None)
 
         self._busy += 1
         self._submit(run)
@@ -132,6 +133,12 @@ class LocalReplica:
         finally:
             dead.cancel()
             awaited.cancel()
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: Any) -> None:
+    """Hand something to the coordinator's loop; once that is closed, nobody waits for it any more."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, *args)
 
 
 def _set(future: asyncio.Future[Any], value: Any) -> None:

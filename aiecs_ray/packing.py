@@ -13,8 +13,7 @@ import pickle
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import cloudpickle
-
+from aiecs_ray import dynamic
 from aiecs_ray.errors import ResultInvalidError
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def _take(index: int) -> Any:
     return _local.inputs[index]
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ships no types
+class _Pickler(dynamic.Pickler):
     """Refuses what must not leave its process, and notes whether anything needs a trial."""
 
     def __init__(self, file: io.BytesIO, buffers: list[pickle.PickleBuffer], shared: int) -> None:

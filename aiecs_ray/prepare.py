@@ -28,6 +28,7 @@ from aiecs_ray.operation import Requested, parse_operations, seconds, split_spec
 from aiecs_ray.packing import Slot
 from aiecs_ray.reference import Reference, References
 from aiecs_ray.retry import parse_retry
+from aiecs_ray.shipping import pickled_by_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -121,11 +122,14 @@ class Preparer:
             ToolNotFoundError, OperationNotFoundError: nobody offers it.
         """
         parsed = parse_operations(operations)
-        return _Request(self, options, parsed).build()
+        # An instance of a class that only this process can import travels with its class.
+        with pickled_by_value(self._catalog.runtime_env):
+            return _Request(self, options, parsed).build()
 
     def handle(self, value: Any) -> Handle:
         """Put a value for use in parameters."""
-        packed = packing.pack(value)
+        with pickled_by_value(self._catalog.runtime_env):
+            packed = packing.pack(value)
         try:
             identity: bytes | None = keys.digest(value)
         except UncacheableValueError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
+import pickle
 
 import random
 import secrets
@@ -42,6 +43,8 @@ AHEAD = 16
 COORDINATOR_CALLS = 20_000
 """Calls of clients that may wait in the coordinator at once."""
 ASYNC_CALLS = 8
+CACHE_FRACTION = 0.3
+"""Share of the object store that cached results may fill, unless the settings say a number of bytes."""
 
 
 class RayRef(NamedTuple):
@@ -174,7 +177,12 @@ class _CacheLink:
             return [None] * len(keys)
 
     def put_many(self, entries: Sequence[CacheEntry]) -> None:
-        self._actor.put_many.remote(entries)
+        self._actor.put_many.remote(entries).future().add_done_callback(_warn_if_failed)
+
+
+def _warn_if_failed(done: concurrent.futures.Future[None]) -> None:
+    if (error := done.exception()) is not None:
+        logger.warning("results could not be cached: %s", _cause_of_death(error))
 
 
 class RayBackend:
@@ -252,7 +260,10 @@ def _adopt(payload: Any) -> Any:
     if type(payload) is not RayRef:
         return payload
     try:
-        return RayRef(ray.put([fetch_one(payload)]), 0)
+        packed = fetch_one(payload)
+        # What Ray read from the store it cannot write again as it is; as a buffer it can, without a copy in between.
+        buffers = tuple(pickle.PickleBuffer(memoryview(buffer)) for buffer in packed.buffers)
+        return RayRef(ray.put([Packed(packed.header, buffers)]), 0)
     except ray.exceptions.RayError as error:
         logger.warning("a result was lost before the cache could copy it: %s", type(error).__name__)
         return Missing.MISSING
@@ -273,8 +284,11 @@ def _shared_actors(settings: Settings) -> tuple[Any, Any]:
         "scheduling_strategy": NodeAffinitySchedulingStrategy(_head_or_own_node(), soft=True),
     }
     values = settings.model_dump()
+    store = ray.cluster_resources().get("object_store_memory", 2**30)
+    if settings.cache_bytes is None:
+        values["cache_bytes"] = int(store * CACHE_FRACTION)
     cache = ray.remote(_CacheActor).options(name=cache_name, **options).remote(values)
-    result_bytes = int(ray.cluster_resources().get("object_store_memory", 2**30) * settings.result_fraction)
+    result_bytes = int(store * settings.result_fraction)
     coordinator = (
         ray.remote(_CoordinatorActor)
         .options(name=name, max_concurrency=COORDINATOR_CALLS, **options)

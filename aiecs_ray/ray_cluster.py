@@ -65,7 +65,6 @@ def join(
         "namespace": settings.namespace,
         "log_to_driver": False,
         "logging_level": "ERROR",
-        "configure_logging": False,
     }
     if target == "local":
         options.update(include_dashboard=False, num_cpus=num_cpus, object_store_memory=object_store_memory)

@@ -83,7 +83,8 @@ class Run:
         while following is not None:
             page = self._runtime.request("results", self.id, following)
             opened = self._runtime.open(page.settled)
-            results.extend(to_step_result(one, self._specs[len(results) + i]) for i, one in enumerate(opened))
+            specs = self._specs[following : following + len(opened)]
+            results.extend(to_step_result(one, spec) for one, spec in zip(opened, specs, strict=True))
             following = page.following
         return results
 

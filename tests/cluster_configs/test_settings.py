@@ -31,6 +31,7 @@ def test_the_settings_load_and_are_the_ones_in_the_file() -> None:
 def test_the_settings_take_less_than_the_defaults() -> None:
     local, default = Settings.load(LOCAL, env_file=None), Settings()
 
-    assert local.cache_bytes < default.cache_bytes
+    assert local.cache_bytes == 64 * 2**20
+    assert default.cache_bytes is None
     assert local.result_fraction < default.result_fraction
     assert local.idle_timeout < default.idle_timeout
