@@ -45,9 +45,7 @@ class Flight:
         self.expected = expected
         """Seconds that it will probably take."""
         self.open: dict[int, Item] = {item.step: item for item in work.items}
-        self.limits = {
-            item.step: limit for item in work.items if (limit := run.policy(item.step).timeout) is not None
-        }
+        self.limits = {item.step: limit for item in work.items if (limit := run.policy(item.step).timeout) is not None}
         self.verdicts: dict[int, ErrorInfo | None] = {}
         """Steps that were told to stop; with an error when their time was over."""
         self.touched = now

@@ -410,7 +410,9 @@ class Pools:
             async with asyncio.timeout(pool.init_timeout):
                 error = await member.replica.start()
         except TimeoutError:
-            text = f"Tool '{pool.spec.name}' cannot be constructed: not done after {pool.init_timeout:g}s (init_timeout)"
+            text = (
+                f"Tool '{pool.spec.name}' cannot be constructed: not done after {pool.init_timeout:g}s (init_timeout)"
+            )
             error = ErrorInfo("E003", text, "ToolInitError", ("ToolInitError",))
         except ReplicaDied as death:
             self._crashed(pool, member, death)

@@ -189,13 +189,15 @@ class Run:
             if policy.tool != tool or self._services.gate is not None:
                 return False
             # A step that the cache might answer leaves the segment, unless its key needs a result of the segment.
-            return policy.cache == "off" or spec.digest is None or (self._waits_for_result(following) and not spec.files)
+            return (
+                policy.cache == "off" or spec.digest is None or (self._waits_for_result(following) and not spec.files)
+            )
 
         return self.plan.chain(step, accept, CHAIN_LIMIT)
 
     def _waits_for_result(self, step: int) -> bool:
         return any(
-            source.kind == "step" and source.index not in self._payloads for source in self.request.steps[step].inputs
+            source.kind == "step" and source.place not in self._payloads for source in self.request.steps[step].inputs
         )
 
     def compose(self, work_id: int, steps: Sequence[int], *, chain: bool) -> Work:
@@ -208,10 +210,10 @@ class Run:
             spec, policy = self.request.steps[step], self.policy(step)
             inputs = []
             for source in spec.inputs:
-                if source.kind == "step" and source.index in inside and source.index not in self._payloads:
-                    inputs.append(("item", source.index, source.path, source.text))
+                if source.kind == "step" and source.place in inside and source.place not in self._payloads:
+                    inputs.append(("item", source.place, source.path, source.text))
                     continue
-                place = (source.kind, source.index)
+                place = (source.kind, source.place)
                 if place not in places:
                     places[place] = len(values)
                     values.append(self._source(source))
@@ -222,7 +224,7 @@ class Run:
         return Work(work_id, self.id, tuple(items), tuple(values), chain and len(items) > 1, user, task)
 
     def _source(self, source: Input) -> Any:
-        return self._payloads[source.index] if source.kind == "step" else self.request.objects[source.index]
+        return self._payloads[source.place] if source.kind == "step" else self.request.objects[source.place]
 
     # --- performing ----------------------------------------------------------------------------------------
 
@@ -395,13 +397,13 @@ class Run:
 
     def _identity(self, source: Input) -> bytes | None:
         if source.kind == "object":
-            return self.request.object_ids[source.index]
-        if source.index not in self._identities:
-            payload = self._payloads.get(source.index)
-            self._identities[source.index] = (
+            return self.request.object_ids[source.place]
+        if source.place not in self._identities:
+            payload = self._payloads.get(source.place)
+            self._identities[source.place] = (
                 packing.payload_identity(payload) if _is_inline(payload) else self._services.token(16)
             )
-        return self._identities[source.index]
+        return self._identities[source.place]
 
     def _store(self, step: int) -> None:
         policy = self.policy(step)
@@ -418,9 +420,7 @@ class Run:
         self._identities[step] = generation
         tool, _, operation = policy.spec.partition(".")
         user, task = self.request.user_id, self.request.task_id
-        entry = CacheEntry(
-            key, payload, size, generation, summary, tool, operation, user, task, seconds, policy.ttl
-        )
+        entry = CacheEntry(key, payload, size, generation, summary, tool, operation, user, task, seconds, policy.ttl)
         if not self._entries:
             # One message for everything that is reported in this round of the event loop.
             asyncio.get_running_loop().call_soon(self._flush)
@@ -432,7 +432,7 @@ class Run:
 
 
 def _plan_step(inputs: tuple[Input, ...], after: tuple[int, ...], policy: Policy) -> PlanStep:
-    needs = tuple({source.index: None for source in inputs if source.kind == "step"}) if inputs else ()
+    needs = tuple({source.place: None for source in inputs if source.kind == "step"}) if inputs else ()
     return PlanStep(policy.spec, needs, after, policy.idempotent, policy.retry)
 
 
@@ -450,7 +450,9 @@ def _file_states(files: tuple[tuple[str, str], ...]) -> tuple[bytes, ...] | None
     for path, kind in files:
         try:
             status = os.stat(path)
-            state = f"{os.path.realpath(path)}\0{status.st_size}\0{status.st_mtime_ns}".encode("utf-8", "surrogateescape")
+            state = f"{os.path.realpath(path)}\0{status.st_size}\0{status.st_mtime_ns}".encode(
+                "utf-8", "surrogateescape"
+            )
             if kind == "content":
                 with open(path, "rb") as file:
                     state = hashlib.file_digest(file, "sha256").digest()

@@ -15,9 +15,10 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiecs_ray import failures, packing
+from aiecs_ray.backend import Running
 from aiecs_ray.binding import Binder
 from aiecs_ray.definition import describe
-from aiecs_ray.errors import AiecsError, ResultInvalidError, ResultLostError
+from aiecs_ray.errors import AiecsError, ResultInvalidError
 from aiecs_ray.messages import ErrorInfo, Item, Outcome, ToolSpec, Work
 from aiecs_ray.packing import Packed
 from aiecs_ray.reference import look_up
@@ -38,9 +39,9 @@ LARGE_TOTAL = 64 * 2**20
 
 
 class Large(NamedTuple):
-    """Stands in an outcome for a large value that travels beside it, at ``index``."""
+    """Stands in an outcome for a large value that travels beside it, at ``place``."""
 
-    index: int
+    place: int
 
 
 class Delivery(NamedTuple):
@@ -48,14 +49,6 @@ class Delivery(NamedTuple):
 
     outcomes: list[Outcome]
     larges: list[Packed]
-
-
-class Running(NamedTuple):
-    """An operation that is running now."""
-
-    work: int
-    step: int
-    seconds: float
 
 
 class ToolHost:
@@ -109,7 +102,9 @@ class ToolHost:
                 threading.Thread(target=self._loop.run_forever, name="operations", daemon=True).start()
         except BaseException as error:  # noqa: BLE001  # a constructor may raise anything; it must not end the process
             info = failures.of_tool(error, "__init__")
-            message = f"Tool '{self._spec.name}' cannot be constructed: {type(error).__name__}: {failures.text_of(error)}"
+            message = (
+                f"Tool '{self._spec.name}' cannot be constructed: {type(error).__name__}: {failures.text_of(error)}"
+            )
             return info._replace(message=message, type_names=("ToolInitError", *info.type_names))
         return None
 
@@ -381,5 +376,5 @@ class _Throttle:
 
 def _shift(outcome: Outcome, by: int) -> Outcome:
     if by and type(outcome.payload) is Large:
-        return outcome._replace(payload=Large(outcome.payload.index + by))
+        return outcome._replace(payload=Large(outcome.payload.place + by))
     return outcome

@@ -112,9 +112,7 @@ def to_spec(definition: ToolDef, runtime_env: Mapping[str, Any]) -> ToolSpec:
 
 
 def _describe(operation: OperationDef) -> dict[str, Any]:
-    options = {
-        field.name: getattr(operation.options, field.name) for field in dataclasses.fields(operation.options)
-    }
+    options = {field.name: getattr(operation.options, field.name) for field in dataclasses.fields(operation.options)}
     options["fingerprint"] = dict(options["fingerprint"])
     return {
         "name": operation.name,

@@ -51,8 +51,6 @@ pickling between processes with every field intact.
 
 from __future__ import annotations
 
-
-
 TEXT_LIMIT = 80
 """How many characters of a bad value an error message quotes."""
 
@@ -437,5 +435,3 @@ class RunLostError(RuntimeUnavailableError):
 
     def __str__(self) -> str:
         return f"Run {shorten(self.run_id)!r} was lost: the coordinator that held it was restarted; submit it again"
-
-

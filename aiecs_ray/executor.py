@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from aiecs_ray.config import ExecutorConfig
 from aiecs_ray.context import Context
 from aiecs_ray.errors import (
-
     ExecutionError,
     InvalidInputError,
     InvalidOperationsError,
@@ -396,5 +395,3 @@ def _positional(callback: Callable[..., Any]) -> int:
     except TypeError:
         return _BOTH_ARGUMENTS
     return _ALL_ARGUMENTS
-
-

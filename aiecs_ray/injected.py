@@ -30,9 +30,7 @@ class Injection:
     Each tool and operation that is asked for becomes a class whose method calls the injected executor.
     """
 
-    def __init__(
-        self, executor: IToolExecutor, provider: IToolProvider | None, cache: ICacheProvider | None
-    ) -> None:
+    def __init__(self, executor: IToolExecutor, provider: IToolProvider | None, cache: ICacheProvider | None) -> None:
         self._executor = executor
         self._provider = provider
         self._cache = cache
@@ -120,4 +118,3 @@ def _tool_class(names: set[str]) -> type:
         return operation(cache=False)(run)
 
     return type("Injected", (_Injected,), {name: method(name) for name in sorted(names)})
-

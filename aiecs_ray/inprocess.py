@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import concurrent.futures
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-    from aiecs_ray.backend import CacheEntry, Running
+    from aiecs_ray.backend import CacheEntry, CacheLink, Running
     from aiecs_ray.config import Settings
     from aiecs_ray.messages import ErrorInfo, Outcome, ToolSpec, Work
     from aiecs_ray.packing import Packed
@@ -81,7 +81,7 @@ class LocalReplica:
             _call_soon(loop, _set, built, error)
 
         self._submit(build)
-        return await self._unless_dead(built)
+        return await self._unless_dead(built)  # type: ignore[no-any-return]
 
     async def send(self, work: Work, *, stream: bool) -> AsyncIterator[list[Outcome]]:
         """Run ``work``; outcomes arrive as the host yields them."""
@@ -115,7 +115,9 @@ class LocalReplica:
             return
         self._dead.set()
         if self._busy:
-            logger.warning("a running operation of %s cannot be stopped in this process; its thread is left", self._name)
+            logger.warning(
+                "a running operation of %s cannot be stopped in this process; its thread is left", self._name
+            )
         for worker in self._workers:
             worker.end()
 
@@ -148,7 +150,7 @@ def _set(future: asyncio.Future[Any], value: Any) -> None:
 
 def _with_reference(outcome: Outcome, larges: list[Packed]) -> Outcome:
     if type(outcome.payload) is Large:
-        return outcome._replace(payload=LocalRef(larges[outcome.payload.index]))
+        return outcome._replace(payload=LocalRef(larges[outcome.payload.place]))
     return outcome
 
 
@@ -163,19 +165,23 @@ class _CacheLink:
         self._cache.put_many(entries)
 
 
+def _packed(reference: LocalRef) -> Packed:
+    return reference.packed
+
+
 class InProcessBackend:
     """Runs replicas as threads."""
 
     def __init__(self, settings: Settings, cache: Cache) -> None:
         self._settings = settings
-        self.cache = _CacheLink(cache)
-        self.report: Callable[..., None] = lambda *_: None
+        self.cache: CacheLink = _CacheLink(cache)
+        self.report: Callable[..., object] = lambda *_: None
 
     def create(self, spec: ToolSpec) -> LocalReplica:
         """Make a replica of a tool."""
         host = ToolHost(
             spec,
-            fetch=lambda reference: reference.packed,
+            fetch=_packed,
             report=lambda *progress: self.report(*progress),
             inline_limit=self._settings.inline_limit,
         )

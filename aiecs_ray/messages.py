@@ -63,7 +63,7 @@ class Input(NamedTuple):
     """One value that a step takes from elsewhere: an earlier step's result, or an object that the client put."""
 
     kind: Literal["step", "object"]
-    index: int
+    place: int
     path: tuple[str | int, ...] = ()
     text: str = ""
     """The reference as the user wrote it, for error messages."""

@@ -170,7 +170,9 @@ def _parse_fully(operation: dict[Any, Any]) -> Requested:
     check_params(operation.get("params", {}))
     given = dict(operation)
     if type(given.get("depends_on")) in (list, int, str):
-        given["depends_on"] = tuple(given["depends_on"]) if type(given["depends_on"]) is list else (given["depends_on"],)
+        given["depends_on"] = (
+            tuple(given["depends_on"]) if type(given["depends_on"]) is list else (given["depends_on"],)
+        )
     try:
         parsed = Operation.model_validate(given)
     except ValidationError as error:

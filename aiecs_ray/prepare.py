@@ -191,7 +191,9 @@ class Preparer:
             unknown = [name for name in params if name not in declared]
             refused = [name for name in unknown if name not in SYSTEM_NAMES]
             if refused and info.unknown_params == "error":
-                text = f"{spec} has no parameter {', '.join(map(repr, refused))}; it takes {', '.join(declared) or 'none'}"
+                text = (
+                    f"{spec} has no parameter {', '.join(map(repr, refused))}; it takes {', '.join(declared) or 'none'}"
+                )
                 raise InvalidParamsError(text)
             for name in refused:
                 if (spec, name) not in self._warned:
@@ -387,7 +389,9 @@ class _Request:
     def _earlier(self, target: int | str, index: int) -> int:
         place = self._target(target, index)
         if place >= index:
-            raise ReferenceForwardError(target, index) if isinstance(target, int) else ReferenceRangeError(target, index)
+            raise (
+                ReferenceForwardError(target, index) if isinstance(target, int) else ReferenceRangeError(target, index)
+            )
         return place
 
     def _target(self, target: int | str, index: int) -> int:
@@ -401,9 +405,7 @@ class _Request:
 
     # --- cache keys ----------------------------------------------------------------------------------------
 
-    def _digest(
-        self, params: dict[str, Any], info: OperationInfo, references: References
-    ) -> tuple[bytes | None, str]:
+    def _digest(self, params: dict[str, Any], info: OperationInfo, references: References) -> tuple[bytes | None, str]:
         for source in references.inputs:
             if type(source) is Handle and source.identity is None:
                 return None, f"{source.summary} has no exact cache key"
@@ -435,7 +437,7 @@ class _Request:
         """Refuse cycles; only ``depends_on`` can point forward."""
         edges: dict[int, Iterable[int]] = {}
         for index, step in enumerate(steps):
-            before = {source.index for source in step.inputs if source.kind == "step"} | set(step.after)
+            before = {source.place for source in step.inputs if source.kind == "step"} | set(step.after)
             if before:
                 edges[index] = before
         if edges and len(steps) > MAX_STEPS:
@@ -457,7 +459,9 @@ class _Request:
         if keep in ("all", "last"):
             return keep  # type: ignore[return-value]  # one of the two words
         if isinstance(keep, (str, bytes)) or not isinstance(keep, (list, tuple, set, frozenset)):
-            raise InvalidOperationsError(f"keep must be 'all', 'last' or a list of ids and indexes, got {shorten(keep)}")
+            raise InvalidOperationsError(
+                f"keep must be 'all', 'last' or a list of ids and indexes, got {shorten(keep)}"
+            )
         return tuple(self._target(target, -1) for target in keep)
 
 

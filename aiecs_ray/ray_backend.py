@@ -9,15 +9,18 @@ import asyncio
 import concurrent.futures
 import logging
 import pickle
-
 import random
 import secrets
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import ray
+import ray.exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
 from aiecs_ray.actors.cache import Cache
 from aiecs_ray.actors.coordinator import Coordinator
-from aiecs_ray.actors.tool import Delivery, Large, ToolHost
+from aiecs_ray.actors.tool import Large, ToolHost
 from aiecs_ray.backend import ReplicaDied
 from aiecs_ray.config import Settings
 from aiecs_ray.errors import AiecsError, RunLostError, RuntimeUnavailableError
@@ -26,14 +29,10 @@ from aiecs_ray.packing import Packed
 from aiecs_ray.ray_cluster import Cluster, join
 from aiecs_ray.store import Missing
 
-import ray
-import ray.exceptions
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from aiecs_ray.backend import CacheEntry, Running
+    from aiecs_ray.backend import CacheEntry, CacheLink, Running
     from aiecs_ray.messages import ErrorInfo, Outcome, ToolSpec, Work
 
 logger = logging.getLogger(__name__)
@@ -51,7 +50,7 @@ class RayRef(NamedTuple):
     """A large value in the object store: one of the values of an object."""
 
     object: Any
-    index: int
+    place: int
 
 
 # --- replicas ------------------------------------------------------------------------------------------------
@@ -144,7 +143,7 @@ class RayReplica:
 
 def _with_reference(outcome: Outcome, larges: Any) -> Outcome:
     if type(outcome.payload) is Large:
-        return outcome._replace(payload=RayRef(larges, outcome.payload.index))
+        return outcome._replace(payload=RayRef(larges, outcome.payload.place))
     return outcome
 
 
@@ -161,7 +160,7 @@ def _cause_of_death(error: BaseException) -> str:
 
 def fetch_one(reference: RayRef) -> Packed:
     """Return the value of a reference, its buffers shared with the object store."""
-    return ray.get(reference.object)[reference.index]  # type: ignore[no-any-return]
+    return ray.get(reference.object)[reference.place]  # type: ignore[no-any-return]
 
 
 class _CacheLink:
@@ -191,8 +190,10 @@ class RayBackend:
     def __init__(self, settings: Settings, name: str, cache: Any) -> None:
         self._settings = settings
         self._name = name
-        self.cache = _CacheLink(cache)
-        self._class = ray.remote(concurrency_groups={"ctl": 1})(_ReplicaActor)
+        self.cache: CacheLink = _CacheLink(cache)
+        # Ray's stubs know neither concurrency groups nor what a class becomes.
+        decorate: Any = ray.remote
+        self._class = decorate(concurrency_groups={"ctl": 1})(_ReplicaActor)
 
     def create(self, spec: ToolSpec) -> RayReplica:
         """Begin to make a replica."""
@@ -333,7 +334,9 @@ class RayLink:
     def fetch(self, references: Sequence[RayRef]) -> list[Packed | Exception]:
         """Get large values; an exception stands for one that is gone."""
         try:
-            return [found[ref.index] for found, ref in zip(ray.get([r.object for r in references]), references, strict=True)]
+            return [
+                found[ref.place] for found, ref in zip(ray.get([r.object for r in references]), references, strict=True)
+            ]
         except ray.exceptions.RayError:
             return [_fetch_or_error(reference) for reference in references]
 
@@ -405,5 +408,3 @@ def connect(
     except BaseException:
         cluster.leave()
         raise
-
-

@@ -12,7 +12,7 @@ from aiecs_ray.errors import RuntimeUnavailableError, shorten
 # Under `uv run` Ray would build a second environment for every worker.
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
-import ray  # noqa: E402  # it reads the variable when it is imported
+import ray  # it reads the variable when it is imported
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

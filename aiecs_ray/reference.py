@@ -105,7 +105,7 @@ def _element(match: re.Match[str], text: str) -> str | int:
 def _problem(text: str, position: int) -> str:
     rest = text[position:]
     if rest.startswith("["):
-        return "an index is written in digits, as in [0], and a key in double quotes, as in [\"key\"]"
+        return 'an index is written in digits, as in [0], and a key in double quotes, as in ["key"]'
     return f"unexpected {rest[:10]!r}"
 
 

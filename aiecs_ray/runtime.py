@@ -457,4 +457,3 @@ def _mode(mode: str) -> Any:
     if mode not in _MODES:
         raise InvalidInputError(f"mode must be one of {', '.join(_MODES)}, got {shorten(mode)}")
     return mode
-

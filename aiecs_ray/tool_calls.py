@@ -104,6 +104,8 @@ class ToolCalls:
 def _as_result(error: Exception, tool: str, index: int) -> AiecsError:
     if isinstance(error, AiecsError):
         return error.locate(operation=tool, index=index)
-    failed = OperationFailedError(f"Error executing {tool}: {text_of(error)}", type(error).__name__, "", type_names(error))
+    failed = OperationFailedError(
+        f"Error executing {tool}: {text_of(error)}", type(error).__name__, "", type_names(error)
+    )
     failed.__cause__ = error
     return failed.locate(operation=tool, index=index)
