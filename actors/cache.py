@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from aiecs_ray.backend import CacheEntry
 from aiecs_ray.store import Missing, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from aiecs_ray.backend import CacheEntry
     from aiecs_ray.config import Settings
 
 

@@ -69,7 +69,7 @@ class Coordinator:
         random, token, clock: sources of randomness and of the time of day.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what it lives on, by name
         self,
         backend: Backend,
         settings: Settings,

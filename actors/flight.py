@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from aiecs_ray.actors.pools import Pool
+    from aiecs_ray.actors.pool import Pool
     from aiecs_ray.actors.run import Run
     from aiecs_ray.backend import Replica
     from aiecs_ray.messages import ErrorInfo, Item, Outcome, Work

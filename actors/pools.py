@@ -7,70 +7,22 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.actors.flight import Flight, Member
-from aiecs_ray.actors.run import Ticket
+from aiecs_ray.actors.pool import PREFETCH_BELOW, Pool, total
+from aiecs_ray.actors.watch import Watch
 from aiecs_ray.backend import ReplicaDied
 from aiecs_ray.messages import ErrorInfo, ToolSpec
 from aiecs_ray.plan import State
-from aiecs_ray.queueing import FairQueue
-from aiecs_ray.scaling import ASYNC_CHUNK, IdleReplica, PoolView, chunk_size, decide, fits_a_node, smooth
+from aiecs_ray.scaling import ASYNC_CHUNK, chunk_size, decide, fits_a_node, smooth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from aiecs_ray.actors.run import Run
+    from aiecs_ray.actors.run import Run, Ticket
     from aiecs_ray.backend import Backend
     from aiecs_ray.config import Settings
 
-PREFETCH_BELOW = 0.05
-"""A replica gets work in advance only of operations expected to take less than this many seconds."""
-ASYNC_WINDOW = 8
 CRASHES = 3
 CRASH_WINDOW = 60.0
-
-
-class Pool:
-    """The replicas of one tool and the steps that wait for them."""
-
-    def __init__(self, spec: ToolSpec, settings: Settings) -> None:
-        options = spec.options
-        self.spec = spec
-        self.queue: FairQueue[Ticket] = FairQueue()
-        self.members: dict[int, Member] = {}
-        self.took: dict[str, float] = {}
-        """Expected seconds of each operation."""
-        self.draining = False
-        self.crashes: list[float] = []
-        self.window = ASYNC_WINDOW if spec.has_async else settings.window
-        self.most = 1 if options.get("stateful") else options.get("max_replicas")
-        self.least = int(options.get("min_replicas") or 0)
-        self.idle_timeout = float(options.get("idle_timeout") or settings.idle_timeout)
-        self.init_timeout = float(options.get("init_timeout") or settings.init_timeout)
-        self.needs = _needs(options)
-
-    def view(self, cpus: int) -> PoolView:
-        """Return what a scaling decision needs."""
-        members = self.members.values()
-        idle = tuple(IdleReplica(str(member.number), member.idle_since) for member in members if member.is_idle)
-        expected = max(self.took.values(), default=None)
-        return PoolView(
-            key=self.spec.key,
-            queued=len(self.queue),
-            replicas=len(self.members),
-            starting=sum(not member.ready for member in members),
-            idle=idle,
-            room=sum(member.ready and not member.flights for member in members),
-            seconds=expected,
-            needs=self.needs,
-            most=self.most or cpus,
-            least=self.least,
-            idle_timeout=self.idle_timeout,
-            draining=self.draining,
-            retry_at=self._retry_at(),
-        )
-
-    def _retry_at(self) -> float:
-        """After a crash the next start waits: half a second, doubled with each crash of the last minute."""
-        return self.crashes[-1] + 0.25 * 2 ** len(self.crashes) if self.crashes else 0.0
 
 
 class Pools:
@@ -80,6 +32,7 @@ class Pools:
         self._backend = backend
         self._settings = settings
         self._clock = clock
+        self._watch = Watch(settings.grace, clock)
         self._pools: dict[str, Pool] = {}
         self._nodes: Sequence[Mapping[str, float]] = ()
         self._numbers = count(1)
@@ -162,7 +115,7 @@ class Pools:
                     if flight.run is run and wanted & flight.open.keys():
                         for step in flight.open:
                             flight.verdicts[step] = verdict
-                        self._spawn(self._end(member, flight))
+                        self._spawn(self._watch.end(member, flight))
 
     # --- feeding -------------------------------------------------------------------------------------------
 
@@ -228,7 +181,7 @@ class Pools:
     # --- one call of a replica -----------------------------------------------------------------------------
 
     async def _fly(self, pool: Pool, member: Member, flight: Flight) -> None:
-        watch = self._spawn(self._watch(member, flight)) if flight.limits else None
+        watch = self._spawn(self._watch.over(member, flight)) if flight.limits else None
         recall = None
         several = len(flight.work.items) > 1
         stream = several and (flight.work.chain or flight.run.policy(flight.work.items[0].step).is_async)
@@ -282,61 +235,7 @@ class Pools:
     def _recall(self, member: Member, flight: Flight) -> None:
         """A chunk takes longer than expected: let others run what it has not begun."""
         if flight.open and member.died is None:
-            self._spawn(self._ask(member, flight, ask=False))
-
-    async def _ask(self, member: Member, flight: Flight, *, ask: bool) -> None:
-        try:
-            async with asyncio.timeout(self._settings.grace):
-                await member.replica.stop(flight.work.id, ask=ask)
-        except (ReplicaDied, TimeoutError):
-            return  # Its death is noticed, and its silence judged, by those who wait for the flight.
-
-    async def _end(self, member: Member, flight: Flight) -> None:
-        """Ask the running body to end; kill the replica when it does not within the grace period."""
-        await self._ask(member, flight, ask=True)
-        try:
-            async with asyncio.timeout(self._settings.grace):
-                await flight.ended.wait()
-        except TimeoutError:
-            if not flight.ended.is_set():
-                member.replica.kill()
-
-    async def _watch(self, member: Member, flight: Flight) -> None:
-        """Stop operations of a flight that run longer than they may."""
-        pause = min(flight.limits.values())
-        while flight.open:
-            await asyncio.sleep(pause)
-            pause = await self._check(member, flight)
-
-    async def _check(self, member: Member, flight: Flight) -> float:
-        """Return the seconds until the next check."""
-        shortest = min((flight.limits[step] for step in flight.open if step in flight.limits), default=60.0)
-        try:
-            async with asyncio.timeout(self._settings.grace):
-                running = await member.replica.status()
-        except ReplicaDied:
-            return shortest
-        except TimeoutError:
-            # It does not even answer: its interpreter is held by a C call, or the process is stopped.
-            if self._clock() - flight.touched >= shortest and flight is next(iter(member.flights.values())):
-                self._time_out(flight, next(iter(flight.open)))
-                member.replica.kill()
-            return shortest
-        left = [shortest]
-        for work, step, seconds in running:
-            limit = flight.limits.get(step)
-            if work != flight.work.id or limit is None or step not in flight.open:
-                continue
-            if seconds >= limit:
-                self._time_out(flight, step)
-                await self._end(member, flight)
-            else:
-                left.append(limit - seconds)
-        return max(min(left), 0.005)
-
-    def _time_out(self, flight: Flight, step: int) -> None:
-        text = f"Operation timed out after {flight.limits[step]:g}s"
-        flight.verdicts[step] = ErrorInfo("E002", text, "OperationTimeoutError", ("OperationTimeoutError",))
+            self._spawn(self._watch.ask(member, flight, ask=False))
 
     # --- replicas ------------------------------------------------------------------------------------------
 
@@ -353,7 +252,7 @@ class Pools:
         finally:
             self._balancing = False
         now = self._clock()
-        totals = _sum(self._nodes)
+        totals = total(self._nodes)
         cpus = max(1, int(totals.get("CPU", 1)))
         self._refuse_infeasible()
         free = dict(totals)
@@ -471,20 +370,3 @@ class Pools:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _needs(options: Mapping[str, Any]) -> dict[str, float]:
-    needs = {"CPU": 1.0 if options.get("num_cpus") is None else float(options["num_cpus"])}
-    for name, option in (("GPU", "num_gpus"), ("memory", "memory")):
-        if options.get(option):
-            needs[name] = float(options[option])
-    needs.update({name: float(amount) for name, amount in (options.get("resources") or {}).items()})
-    return {name: amount for name, amount in needs.items() if amount}
-
-
-def _sum(nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    totals: dict[str, float] = {}
-    for node in nodes:
-        for name, amount in node.items():
-            totals[name] = totals.get(name, 0.0) + amount
-    return totals

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from aiecs_ray import keys, packing
 from aiecs_ray.actors.events import EventLog
-from aiecs_ray.backend import CacheEntry
+from aiecs_ray.actors.lookups import Lookups
 from aiecs_ray.messages import ErrorInfo, Item, RunRequest, Settled, Work
 from aiecs_ray.model import TaskStatus
 from aiecs_ray.plan import Actions, Ending, Plan, PlanStep
@@ -18,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from aiecs_ray.actors.gate import Gate
-    from aiecs_ray.backend import CacheLink
+    from aiecs_ray.backend import CacheEntry, CacheLink
     from aiecs_ray.config import Settings
     from aiecs_ray.messages import Input, Outcome, Policy
 
@@ -82,10 +79,8 @@ class Run:
         self._began = services.clock()
         self._payloads: dict[int, Any] = {}
         self._sizes: dict[int, tuple[int, str, float]] = {}
-        self._identities: dict[int, bytes] = {}
-        self._keys: dict[int, str] = {}
         self._hits: set[int] = set()
-        self._entries: list[CacheEntry] = []
+        self._lookups = Lookups(request, services.cache, self._payloads.__getitem__, services.token)
         self._stopped_by: TaskStatus | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         policies = request.policies
@@ -152,7 +147,7 @@ class Run:
         step = outcome.step
         if outcome.kind == "value":
             self._keep(step, outcome.payload, outcome.size, outcome.summary, outcome.seconds)
-            self._store(step)
+            self._lookups.store(step, outcome.payload, outcome.size, outcome.summary, outcome.seconds)
             actions = self.plan.succeeded(step)
         elif outcome.kind == "cancelled":
             actions = self.plan.timed_out(step, verdict) if verdict is not None else self.plan.stopped(step)
@@ -185,13 +180,12 @@ class Run:
         tool = self.policy(step).tool
 
         def accept(following: int) -> bool:
-            policy, spec = self.policy(following), self.request.steps[following]
+            policy, files = self.policy(following), self.request.steps[following].files
             if policy.tool != tool or self._services.gate is not None:
                 return False
             # A step that the cache might answer leaves the segment, unless its key needs a result of the segment.
-            return (
-                policy.cache == "off" or spec.digest is None or (self._waits_for_result(following) and not spec.files)
-            )
+            alone = not self._lookups.possible(following)
+            return alone or (self._waits_for_result(following) and not files)
 
         return self.plan.chain(step, accept, CHAIN_LIMIT)
 
@@ -290,32 +284,28 @@ class Run:
         self.log.close()
         self.request = self.request.without_inputs()
         self._payloads.clear()
-        self._identities.clear()
-        self._keys.clear()
         self.finished.set()
 
     # --- the cache -----------------------------------------------------------------------------------------
 
     def admit(self, steps: list[int]) -> None:
         """Look up in the cache what may be there, and queue the rest."""
-        open_steps = []
+        look_up, run = [], []
         for step in steps:
             if self.settled[step] is not None:
                 self._leave(step)
             elif (refusal := self.request.steps[step].refusal) is not None:
                 # Not at once: the steps after it are admitted in turn, and a run may have any number of them.
                 asyncio.get_running_loop().call_soon(self.refused, step, refusal)
+            elif self._lookups.possible(step) and not self.plan.tries(step):
+                look_up.append(step)
             else:
-                open_steps.append(step)
-        steps = open_steps
-        look_up = [step for step in steps if self._cacheable(step)]
+                run.append(step)
         if look_up:
             task = asyncio.get_running_loop().create_task(self._look_up(look_up))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-            chosen = set(look_up)
-            steps = [step for step in steps if step not in chosen]
-        self._queue(steps)
+        self._queue(run)
 
     def _queue(self, steps: Sequence[int]) -> None:
         by_tool: dict[str, list[Ticket]] = {}
@@ -324,28 +314,11 @@ class Run:
         for tool, tickets in by_tool.items():
             self._services.replicas.enqueue(tool, tickets)
 
-    def _cacheable(self, step: int) -> bool:
-        # A later attempt was not in the cache a moment ago.
-        return (
-            self.policy(step).cache != "off"
-            and self.request.steps[step].digest is not None
-            and not self.plan.tries(step)
-        )
-
     async def _look_up(self, steps: list[int]) -> None:
-        found: list[CacheEntry | None]
-        wanted = []
-        for step in steps:
-            key = await self._key(step)
-            if key is not None:
-                self._keys[step] = key
-                wanted.append(step)
-        asked = [step for step in wanted if self.policy(step).cache != "refresh"]
-        found = await self._services.cache.get_many([self._keys[step] for step in asked]) if asked else []
-        hits = {step: entry for step, entry in zip(asked, found, strict=True) if entry is not None}
+        hits = await self._lookups.find(steps)
         misses = []
         for step in steps:
-            if self.plan.done or self.settled[step] is not None:
+            if self.settled[step] is not None:
                 continue
             if (entry := hits.get(step)) is not None:
                 self._hit(step, entry)
@@ -358,7 +331,6 @@ class Run:
 
     def _hit(self, step: int, entry: CacheEntry) -> None:
         self._hits.add(step)
-        self._identities[step] = entry.generation
         if self._services.gate is not None:
             self._services.gate.dispatched(self, step)
         self._keep(step, entry.payload, entry.size, entry.summary, 0.0)
@@ -369,94 +341,7 @@ class Run:
         self._sizes[step] = (size, summary, seconds)
         self.bytes += size
 
-    async def _key(self, step: int) -> str | None:
-        files = self.request.steps[step].files
-        states = await asyncio.to_thread(_file_states, files) if files else ()
-        return None if states is None else self._make_key(step, states)
-
-    def _make_key(self, step: int, files: tuple[bytes, ...] = ()) -> str | None:
-        spec, policy = self.request.steps[step], self.policy(step)
-        if spec.digest is None:
-            return None
-        inputs = []
-        for source in spec.inputs:
-            identity = self._identity(source)
-            if identity is None:
-                return None
-            inputs.append((identity, *(_path_part(part) for part in source.path)))
-        return keys.cache_key(
-            tool=policy.spec.partition(".")[0],
-            operation=policy.operation,
-            version=policy.version,
-            scope=policy.scope,
-            owner=(self.request.user_id, self.request.task_id),
-            params=spec.digest,
-            inputs=tuple(inputs),
-            fingerprints=files,
-        )
-
-    def _identity(self, source: Input) -> bytes | None:
-        if source.kind == "object":
-            return self.request.object_ids[source.place]
-        if source.place not in self._identities:
-            payload = self._payloads.get(source.place)
-            self._identities[source.place] = (
-                packing.payload_identity(payload) if _is_inline(payload) else self._services.token(16)
-            )
-        return self._identities[source.place]
-
-    def _store(self, step: int) -> None:
-        policy = self.policy(step)
-        if policy.cache == "off" or policy.ttl == 0:
-            return
-        key = self._keys.get(step)
-        if key is None and not self.request.steps[step].files:
-            key = self._make_key(step)
-        if key is None:
-            return
-        size, summary, seconds = self._sizes[step]
-        payload = self._payloads[step]
-        generation = packing.payload_identity(payload) if _is_inline(payload) else self._services.token(16)
-        self._identities[step] = generation
-        tool, _, operation = policy.spec.partition(".")
-        user, task = self.request.user_id, self.request.task_id
-        entry = CacheEntry(key, payload, size, generation, summary, tool, operation, user, task, seconds, policy.ttl)
-        if not self._entries:
-            # One message for everything that is reported in this round of the event loop.
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._entries.append(entry)
-
-    def _flush(self) -> None:
-        entries, self._entries = self._entries, []
-        self._services.cache.put_many(entries)
-
 
 def _plan_step(inputs: tuple[Input, ...], after: tuple[int, ...], policy: Policy) -> PlanStep:
     needs = tuple({source.place: None for source in inputs if source.kind == "step"}) if inputs else ()
     return PlanStep(policy.spec, needs, after, policy.idempotent, policy.retry)
-
-
-def _is_inline(payload: Any) -> bool:
-    return type(payload) in (bytes, packing.Packed) or packing.inline(payload)
-
-
-def _path_part(part: str | int) -> bytes:
-    return b"i%d" % part if isinstance(part, int) else b"s" + part.encode("utf-8", "surrogatepass")
-
-
-def _file_states(files: tuple[tuple[str, str], ...]) -> tuple[bytes, ...] | None:
-    """Return what identifies the present state of each file; None when one cannot be read, so nothing is cached."""
-    states = []
-    for path, kind in files:
-        try:
-            status = os.stat(path)
-            state = f"{os.path.realpath(path)}\0{status.st_size}\0{status.st_mtime_ns}".encode(
-                "utf-8", "surrogateescape"
-            )
-            if kind == "content":
-                with open(path, "rb") as file:
-                    state = hashlib.file_digest(file, "sha256").digest()
-        except OSError:
-            return None
-        states.append(state)
-    return tuple(states)

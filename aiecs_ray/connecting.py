@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aiecs_ray.registry import Registry
 
 
-def connect(
+def connect(  # noqa: PLR0913  # by name
     address: str | None = None,
     *,
     settings: Settings | None = None,

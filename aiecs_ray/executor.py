@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from aiecs_ray.config import ExecutorConfig
 from aiecs_ray.context import Context
@@ -24,8 +24,8 @@ from aiecs_ray.injected import Injection
 from aiecs_ray.interfaces import IOperationExecutor
 from aiecs_ray.messages import Limits, RetryOptions
 from aiecs_ray.operation import check_params, parse_operations
-from aiecs_ray.prepare import Prepared, RunOptions
 from aiecs_ray.results import to_error, to_step_result, to_value
+from aiecs_ray.run_options import Prepared, RunOptions
 from aiecs_ray.tool_calls import ToolCalls, to_operations
 from aiecs_ray.tool_executor import ToolExecutor
 
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
     from aiecs_ray.interfaces import ICacheProvider, IToolExecutor, IToolProvider
     from aiecs_ray.model import TaskStepResult
+    from aiecs_ray.proxies import ToolProxy
     from aiecs_ray.results import Opened
-    from aiecs_ray.runtime import Runtime, ToolProxy
+    from aiecs_ray.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -260,7 +261,7 @@ class OperationExecutor(IOperationExecutor):
             self._injection.close()
         self._own.close()
 
-    async def __aenter__(self) -> OperationExecutor:
+    async def __aenter__(self) -> Self:
         await asyncio.to_thread(lambda: self.runtime)
         return self
 

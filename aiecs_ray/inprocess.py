@@ -182,11 +182,14 @@ class InProcessBackend:
         host = ToolHost(
             spec,
             fetch=_packed,
-            report=lambda *progress: self.report(*progress),
+            report=self._report,
             inline_limit=self._settings.inline_limit,
         )
         concurrency = int(spec.options.get("concurrency") or 1)
         return LocalReplica(host, spec.name, 8 if spec.has_async else concurrency)
+
+    def _report(self, run: str, step: int, done: float, total: float | None, message: str) -> None:
+        self.report(run, step, done, total, message)
 
     async def nodes(self) -> Sequence[Mapping[str, float]]:
         """Return this machine as the only node."""

@@ -4,90 +4,39 @@ from __future__ import annotations
 
 import dataclasses
 import graphlib
-import logging
-import os
 import secrets
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, Literal
 
-from aiecs_ray import failures, keys, packing
-from aiecs_ray.context import Context
+from aiecs_ray import failures, keys
 from aiecs_ray.errors import (
     AiecsError,
     InvalidOperationsError,
-    InvalidParamsError,
     ReferenceForwardError,
     ReferenceRangeError,
-    ResultInvalidError,
     UncacheableValueError,
     UpstreamFailedError,
     shorten,
 )
-from aiecs_ray.messages import Input, Limits, Mode, Policy, RetryOptions, RunRequest, Step, ToolSpec
+from aiecs_ray.messages import Input, Policy, RetryOptions, RunRequest, Step, ToolSpec
 from aiecs_ray.model import TaskStepResult
 from aiecs_ray.operation import Requested, parse_operations, seconds, split_spec
 from aiecs_ray.packing import Slot
+from aiecs_ray.parameters import Parameters
 from aiecs_ray.reference import Reference, References
 from aiecs_ray.retry import parse_retry
+from aiecs_ray.run_options import Handle, Prepared, RunOptions
 from aiecs_ray.shipping import pickled_by_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from aiecs_ray.catalog import Catalog, OperationInfo
     from aiecs_ray.messages import CacheMode
     from aiecs_ray.packing import Packed
 
-logger = logging.getLogger(__name__)
-
-SYSTEM_NAMES = frozenset({"user_id", "task_id", "op"})
-"""Parameters of the envelope: they reach an operation only if it declares them (C-09)."""
 MAX_STEPS = 100_000
 """Steps of one run with edges between them; a run without may have any number."""
-
-
-class Handle:
-    """A value that was put with ``rt.put``; it can stand anywhere inside parameters."""
-
-    __slots__ = ("identity", "payload", "size", "summary")
-
-    def __init__(self, payload: Any, identity: bytes | None, size: int, summary: str) -> None:
-        self.payload, self.identity, self.size, self.summary = payload, identity, size, summary
-
-    def __repr__(self) -> str:
-        return f"Handle({self.summary}, {self.size} bytes)"
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
-    """How a list of operations is to be run."""
-
-    mode: Mode = "sequence"
-    context: Context = Context()
-    stop_on_failure: bool = False
-    keep: Literal["all", "last"] | Sequence[int | str] = "all"
-    deadline: float | None = None
-    detach: bool = False
-    limits: Limits = Limits()
-    timeout: float | None = None
-    """Of each attempt, where neither the operation nor the request says otherwise."""
-    retry: RetryOptions | None = None
-    """Where neither the operation nor the request says otherwise."""
-    timeouts: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """Limits set by hand, by spec or operation name; they win over everything else (C-33, C-34)."""
-    cache: CacheMode | bool | None = None
-    """"off" switches the cache off for the whole run; None leaves it to the operations and the context."""
-    context_results: Sequence[Any] | None = None
-    """Results that ``$result[i]`` reads instead of this run's own (C-07)."""
-    tolerate: tuple[type[AiecsError], ...] = ()
-    """Errors of one operation that become its result, instead of refusing the whole list."""
-
-
-class Prepared(NamedTuple):
-    """A request, and the tools that it uses."""
-
-    request: RunRequest
-    tools: dict[str, ToolSpec]
-    specs: list[str]
 
 
 class Preparer:
@@ -100,19 +49,10 @@ class Preparer:
         client: who asks.
     """
 
-    def __init__(
-        self,
-        catalog: Catalog,
-        *,
-        put: Callable[[Packed], Any],
-        inline_limit: int,
-        client: str,
-    ) -> None:
-        self._catalog = catalog
-        self._put = put
-        self._inline_limit = inline_limit
-        self._client = client
-        self._warned: set[tuple[str, str]] = set()
+    def __init__(self, catalog: Catalog, *, put: Callable[[Packed], Any], inline_limit: int, client: str) -> None:
+        self.catalog = catalog
+        self.client = client
+        self.parameters = Parameters(put, inline_limit, catalog.runtime_env)
 
     def prepare(self, operations: Any, options: RunOptions) -> Prepared:
         """Return the request for ``operations``.
@@ -123,102 +63,12 @@ class Preparer:
         """
         parsed = parse_operations(operations)
         # An instance of a class that only this process can import travels with its class.
-        with pickled_by_value(self._catalog.runtime_env):
+        with pickled_by_value(self.catalog.runtime_env):
             return _Request(self, options, parsed).build()
 
     def handle(self, value: Any) -> Handle:
         """Put a value for use in parameters."""
-        with pickled_by_value(self._catalog.runtime_env):
-            packed = packing.pack(value)
-        try:
-            identity: bytes | None = keys.digest(value)
-        except UncacheableValueError:
-            identity = None
-        return Handle(self.payload(packed), identity, packed.size, packing.summarise(value))
-
-    def payload(self, packed: Packed) -> Any:
-        """Return the form in which a packed value travels: inline, or a reference to where it was put."""
-        return packing.to_payload(packed) if packed.size <= self._inline_limit else self._put(packed)
-
-    def pack_params(self, params: dict[str, Any], references: References) -> Any:
-        """Return packed parameters; what is large is put and replaced by a slot.
-
-        Raises:
-            InvalidParamsError: a value cannot be sent; the message names the parameter and its type.
-        """
-        try:
-            packed = packing.pack(params)
-            if packed.size > self._inline_limit:
-                packed = packing.pack({name: self._externalise(value, references) for name, value in params.items()})
-        except ResultInvalidError as error:
-            raise self._unsendable(params, error) from error
-        return packing.to_payload(packed)
-
-    def _externalise(self, value: Any, references: References) -> Any:
-        kind = type(value)
-        if kind is Slot:
-            return value
-        packed = packing.pack(value)
-        if packed.size <= self._inline_limit // 4:
-            return value
-        if kind in (dict, list, tuple) and _holds_slot(value):
-            if kind is dict:
-                return {key: self._externalise(part, references) for key, part in value.items()}
-            return kind(self._externalise(part, references) for part in value)
-        try:
-            identity: bytes | None = keys.digest(value)
-        except UncacheableValueError:
-            identity = None
-        handle = Handle(self.payload(packed), identity, packed.size, kind.__name__)
-        return references.slot(id(handle), handle)
-
-    def _unsendable(self, params: dict[str, Any], error: ResultInvalidError) -> InvalidParamsError:
-        for name, value in params.items():
-            try:
-                packing.pack(value)
-            except ResultInvalidError as reason:
-                return InvalidParamsError(f"parameter {name!r}: {reason}")
-        return InvalidParamsError(str(error))
-
-    def check_names(self, spec: str, info: OperationInfo, params: dict[str, Any]) -> dict[str, Any]:
-        """Return the parameters that an operation declares (C-09, C-10).
-
-        Raises:
-            InvalidParamsError: one is missing, or unknown where the tool refuses that.
-        """
-        declared = info.parameters
-        if not info.accepts_any:
-            unknown = [name for name in params if name not in declared]
-            refused = [name for name in unknown if name not in SYSTEM_NAMES]
-            if refused and info.unknown_params == "error":
-                text = (
-                    f"{spec} has no parameter {', '.join(map(repr, refused))}; it takes {', '.join(declared) or 'none'}"
-                )
-                raise InvalidParamsError(text)
-            for name in refused:
-                if (spec, name) not in self._warned:
-                    self._warned.add((spec, name))
-                    logger.warning("%s has no parameter %r; it is left out", spec, name)
-            if unknown:
-                params = {name: value for name, value in params.items() if name in declared}
-        else:
-            params = {name: value for name, value in params.items() if name in declared or name not in SYSTEM_NAMES}
-        missing = [name for name in declared if name in info.required and name not in params]
-        missing = [name for name in missing if name not in ("user_id", "task_id")]
-        if missing:
-            given = ", ".join(params) or "none"
-            text = f"{spec} needs the parameter {', '.join(map(repr, missing))}; given: {given}"
-            raise InvalidParamsError(text)
-        return params
-
-    def find(self, spec: str) -> tuple[ToolSpec, OperationInfo]:
-        """Return the tool and the operation that ``spec`` names."""
-        return self._catalog.find(*split_spec(spec))
-
-    @property
-    def client(self) -> str:
-        """Who asks."""
-        return self._client
+        return self.parameters.handle(value)
 
 
 class _Request:
@@ -275,11 +125,13 @@ class _Request:
         number, info = self._policy(operation)
         policy = self._policies[number]
         references = References(self._visit)
-        params = references.take_from(self._preparer.check_names(policy.spec, info, operation.params))
-        packed = self._preparer.pack_params(params, references)
+        params = references.take_from(self._preparer.parameters.check_names(policy.spec, info, operation.params))
+        packed = self._preparer.parameters.pack(params, references)
         inputs = tuple(self._input(source, index) for source in references.inputs)
         after = tuple(self._target(target, index) for target in operation.depends_on)
-        digest, reason, files = None, "", ()
+        digest: bytes | None = None
+        reason = ""
+        files: tuple[tuple[str, str], ...] = ()
         if policy.cache != "off":
             digest, reason = self._digest(params, info, references)
             files, file_reason = self._files(params, info, policy)
@@ -293,7 +145,7 @@ class _Request:
         key = operation.operation if operation.is_plain else None
         if key is not None and key in self._policy_of:
             return self._policy_of[key]
-        tool, info = self._preparer.find(operation.operation)
+        tool, info = self._preparer.catalog.find(*split_spec(operation.operation))
         self._tools[tool.key] = tool
         declared = info.options
         retry = self._retry(operation.retry, declared["retry"])
@@ -422,13 +274,12 @@ class _Request:
             if name not in params:
                 continue
             value = params[name]
-            if not isinstance(value, (str, os.PathLike)):
+            if not isinstance(value, (str, PurePath)):
                 return (), f"parameter {name!r} is no path, so the state of its file is unknown"
-            path = os.fspath(value)
             environment = self._tools[policy.tool].options.get("runtime_env") or {}
-            if not os.path.isabs(path) and environment.get("working_dir"):
+            if not PurePath(value).is_absolute() and environment.get("working_dir"):
                 return (), f"parameter {name!r} is a relative path inside a working_dir"
-            files.append((str(path), kind))
+            files.append((str(value), kind))
         return tuple(files), ""
 
     # --- the graph -----------------------------------------------------------------------------------------
@@ -457,7 +308,7 @@ class _Request:
 
     def _keep(self, keep: Literal["all", "last"] | Sequence[int | str]) -> Literal["all", "last"] | tuple[int, ...]:
         if keep in ("all", "last"):
-            return keep  # type: ignore[return-value]  # one of the two words
+            return keep
         if isinstance(keep, (str, bytes)) or not isinstance(keep, (list, tuple, set, frozenset)):
             raise InvalidOperationsError(
                 f"keep must be 'all', 'last' or a list of ids and indexes, got {shorten(keep)}"
@@ -467,12 +318,3 @@ class _Request:
 
 def _encode_slot(value: object) -> bytes | None:
     return b"slot %d" % value.index if type(value) is Slot else None
-
-
-def _holds_slot(value: Any) -> bool:
-    kind = type(value)
-    if kind is Slot:
-        return True
-    if kind is dict:
-        return any(_holds_slot(part) for part in value.values())
-    return kind in (list, tuple) and any(_holds_slot(part) for part in value)

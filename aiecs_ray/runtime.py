@@ -6,16 +6,18 @@ import dataclasses
 import secrets
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from aiecs_ray.catalog import Catalog
 from aiecs_ray.context import Context
 from aiecs_ray.errors import InvalidInputError, RuntimeUnavailableError, shorten
 from aiecs_ray.operation import seconds
-from aiecs_ray.prepare import Handle, Prepared, Preparer, RunOptions
+from aiecs_ray.prepare import Preparer
+from aiecs_ray.proxies import CacheView, Tools
 from aiecs_ray.registry import DEFAULT
 from aiecs_ray.results import Opened, open_all, to_step_result, to_value
 from aiecs_ray.run import Run
+from aiecs_ray.run_options import Handle, Prepared, RunOptions
 from aiecs_ray.streaming import stream_map
 
 if TYPE_CHECKING:
@@ -64,11 +66,11 @@ class Runtime:
         self._timeouts: dict[str, float] = {}
         self._counts = {"completed": 0, "failed": 0}
         self.registry = DEFAULT if registry is None else registry
-        self._catalog = Catalog(self.registry, runtime_env, lambda: self.request("tools"))
+        self.catalog = Catalog(self.registry, runtime_env, lambda: self.request("tools"))
         hello = self.request("hello", self._client, link.lease())
         self.incarnation: str = hello["incarnation"]
         self._preparer = Preparer(
-            self._catalog,
+            self.catalog,
             put=link.put,
             inline_limit=hello["settings"]["inline_limit"],
             client=self._client,
@@ -89,7 +91,7 @@ class Runtime:
         self._closed = True
         self._finalizer()
 
-    def __enter__(self) -> Runtime:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -107,7 +109,7 @@ class Runtime:
             ToolConflictError: another class has the name, and ``replace`` is not given.
         """
         definition = self.registry.register(cls, name, replace=replace, **options)
-        spec, _ = self._catalog.tool(definition.name)
+        spec, _ = self.catalog.tool(definition.name)
         self.request("register", (spec,))
         self._sent.add(spec.key)
         return definition
@@ -132,7 +134,8 @@ class Runtime:
         Args:
             operations: a list of ``{"operation": "tool.op", "params": {...}}``.
             mode: "sequence" runs one after the other; "parallel" and "batch" all at once, as references allow.
-            user_id, task_id: the context; in one, results are cached.
+            user_id: with ``task_id`` the context; in one, results are cached.
+            task_id: see ``user_id``.
             stop_on_failure: after a failure nothing new starts.
             keep: whose results are wanted: all, the last one's, or those of the given indexes and ids.
             deadline: seconds for the whole run.
@@ -220,7 +223,8 @@ class Runtime:
             params: its parameters by name.
             timeout: seconds for each attempt.
             deadline: seconds for all attempts together.
-            user_id, task_id: the context; in one, results are cached.
+            user_id: with ``task_id`` the context; in one, results are cached.
+            task_id: see ``user_id``.
             cache: "on", "off", "refresh" or "only".
             retry: attempts, a profile's name, or a dict of attempts, wait_min, wait_max, multiplier, on.
 
@@ -229,26 +233,13 @@ class Runtime:
             OperationTimeoutError: it ran out of time and was stopped.
             InvalidInputError, ToolNotFoundError, OperationNotFoundError: nothing has run.
         """
-        prepared = self.prepare_call(operation, params, timeout, deadline, retry, cache, Context(user_id, task_id))
-        return to_value(self.execute(prepared)[0], operation, 0)
-
-    def prepare_call(  # noqa: PLR0913  # as call
-        self,
-        operation: str,
-        params: dict[str, Any] | None,
-        timeout: float | None,
-        deadline: float | None,
-        retry: Any,
-        cache: CacheMode | bool | None,
-        context: Context,
-    ) -> Prepared:
-        """Return the request of one operation."""
-        request: dict[str, Any] = {"operation": operation, "params": {} if params is None else params}
         given = {"timeout": timeout, "retry": retry, "cache": cache}
+        request: dict[str, Any] = {"operation": operation, "params": {} if params is None else params}
         request.update({name: value for name, value in given.items() if value is not None})
-        return self.prepare([request], RunOptions(context=context, deadline=deadline))
+        options = RunOptions(context=Context(user_id, task_id), deadline=deadline)
+        return to_value(self.execute(self.prepare([request], options))[0], operation, 0)
 
-    def map(
+    def map(  # noqa: PLR0913  # as run
         self,
         operation: str,
         params: Iterable[dict[str, Any]],
@@ -267,7 +258,8 @@ class Runtime:
             ordered: yield in input order, or each as soon as it is there.
             window: how many may be under way at once; None: some thousands.
             on_error: "raise" ends with the first failure; "return" yields the exception in its place.
-            user_id, task_id: the context.
+            user_id: with ``task_id`` the context.
+            task_id: see ``user_id``.
         """
         if on_error not in ("raise", "return"):
             raise InvalidInputError(f"on_error must be 'raise' or 'return', got {shorten(on_error)}")
@@ -372,85 +364,6 @@ class Runtime:
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeUnavailableError("the runtime was closed; connect again with aiecs_ray.connect()")
-
-
-class Tools:
-    """The tools that can be called: ``rt.tools.stats_tool.mean(values=[1, 2])``."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-
-    def list(self) -> list[dict[str, Any]]:
-        """Return every tool of this process with its operations and their parameters."""
-        return self._runtime.registry.list_tools()
-
-    def __getattr__(self, name: str) -> ToolProxy:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return ToolProxy(self._runtime, name)
-
-    def __getitem__(self, name: str) -> ToolProxy:
-        return ToolProxy(self._runtime, name)
-
-
-class ToolProxy:
-    """One tool, its operations as methods that run in its replicas."""
-
-    def __init__(self, runtime: Runtime, name: str) -> None:
-        _, self._operations = runtime._catalog.tool(name)  # noqa: SLF001  # a part of the runtime
-        self._runtime = runtime
-        self.tool_name = name
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        runtime, tool = self._runtime, self.tool_name
-        runtime._catalog.find(tool, name)  # noqa: SLF001  # a part of the runtime
-
-        def call(**params: Any) -> Any:
-            return runtime.call(f"{tool}.{name}", params)
-
-        call.__name__ = name
-        call.__doc__ = self._operations[name].doc
-        return call
-
-    def __dir__(self) -> Iterable[str]:
-        return [*super().__dir__(), *self._operations]
-
-    def __repr__(self) -> str:
-        return f"<tool {self.tool_name}: {', '.join(self._operations)}>"
-
-
-class CacheView:
-    """The shared cache, seen from a client."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-
-    def stats(self) -> dict[str, Any]:
-        """Return hits, misses, entries, bytes, evictions by reason and seconds saved."""
-        return self._runtime.cache_request("stats")  # type: ignore[no-any-return]
-
-    def invalidate(
-        self,
-        *,
-        tool: str | None = None,
-        operation: str | None = None,
-        user_id: str | None = None,
-        task_id: str | None = None,
-    ) -> int:
-        """Delete the entries that match everything given, and return how many there were.
-
-        Raises:
-            InvalidInputError: nothing is given; :meth:`clear` deletes all.
-        """
-        given = {"tool": tool, "operation": operation, "user_id": user_id, "task_id": task_id}
-        tags = {name: value for name, value in given.items() if value is not None}
-        if not tags:
-            raise InvalidInputError("say what to invalidate: tool=, operation=, user_id= or task_id=")
-        return self._runtime.cache_request("purge", tags)  # type: ignore[no-any-return]
-
-    def clear(self) -> int:
-        """Delete every entry, and return how many there were."""
-        return self._runtime.cache_request("purge", {})  # type: ignore[no-any-return]
 
 
 def _mode(mode: str) -> Any:

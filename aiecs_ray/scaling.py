@@ -70,42 +70,74 @@ def decide(pools: Sequence[PoolView], free: Mapping[str, float], now: float) -> 
     for it, the replica that has been idle longest is stopped, or, when none is idle, the tool with most replicas
     gives one back after its present work.
     """
-    left = dict(free)
+    room = _Room(dict(free), sorted((replica.since, replica.id, pool) for pool in pools for replica in pool.idle))
     start: list[str] = []
-    stop: list[str] = []
     give_back: list[str] = []
     wake: list[float] = []
-    idle = sorted((replica.since, replica.id, pool) for pool in pools for replica in pool.idle)
     for pool in sorted(pools, key=lambda view: view.replicas):
         wanted = _wanted(pool)
         if wanted and pool.retry_at > now:
             wake.append(pool.retry_at)
             continue
-        for _ in range(wanted):
-            if not _take(pool.needs, left):
-                victim = _victim(pool, idle, stop)
-                if victim is None:
-                    if not pool.replicas:
-                        give_back.extend(_giver(pools, pool))
-                    break
-                _, replica, owner = victim
-                stop.append(replica)
-                _give(owner.needs, left)
-                if not _take(pool.needs, left):
-                    break
-            start.append(pool.key)
-    for since, replica, pool in idle:
-        if replica in stop:
-            continue
-        if pool.draining and not pool.queued:
-            stop.append(replica)
-        elif pool.replicas - sum(other.id in stop for other in pool.idle) > pool.least:
-            expires = since + pool.idle_timeout
-            if expires <= now:
-                stop.append(replica)
-            else:
-                wake.append(expires)
-    return Decision(tuple(start), tuple(stop), tuple(dict.fromkeys(give_back)), min(wake, default=None))
+        started = 0
+        while started < wanted and room.make(pool):
+            started += 1
+        start.extend([pool.key] * started)
+        if wanted and not started and not pool.replicas:
+            give_back.extend(_giver(pools, pool))
+    wake.extend(room.retire(now))
+    return Decision(tuple(start), tuple(room.stop), tuple(dict.fromkeys(give_back)), min(wake, default=None))
+
+
+class _Room:
+    """What is free while a decision is made, and the idle replicas that can make more of it."""
+
+    def __init__(self, left: dict[str, float], idle: list[tuple[float, str, PoolView]]) -> None:
+        self._left = left
+        self._idle = idle
+        self.stop: list[str] = []
+
+    def make(self, pool: PoolView) -> bool:
+        """Take the resources of one replica; stop idle replicas of others for them, those idle longest first."""
+        while not self._fits(pool.needs):
+            victim = self._victim(pool)
+            if victim is None:
+                return False
+            _, replica, owner = victim
+            self.stop.append(replica)
+            for name, amount in owner.needs.items():
+                self._left[name] = self._left.get(name, 0.0) + amount
+        for name, amount in pool.needs.items():
+            self._left[name] -= amount
+        return True
+
+    def retire(self, now: float) -> list[float]:
+        """Stop replicas that have been idle too long, or whose tool was replaced; return when the others will be."""
+        later = []
+        for since, replica, pool in self._idle:
+            if replica in self.stop:
+                continue
+            spare = pool.replicas - sum(other.id in self.stop for other in pool.idle) > pool.least
+            if (pool.draining and not pool.queued) or (spare and since + pool.idle_timeout <= now):
+                self.stop.append(replica)
+            elif spare:
+                later.append(since + pool.idle_timeout)
+        return later
+
+    def _fits(self, needs: Mapping[str, float]) -> bool:
+        return all(self._left.get(name, 0.0) >= amount for name, amount in needs.items())
+
+    def _victim(self, pool: PoolView) -> tuple[float, str, PoolView] | None:
+        """The replica idle longest whose resources help; a tool keeps what it needs itself."""
+        for candidate in self._idle:
+            _, replica, owner = candidate
+            if replica in self.stop or owner.key == pool.key or owner.queued:
+                continue
+            if pool.replicas and owner.replicas <= owner.least:
+                continue
+            if any(owner.needs.get(name, 0.0) for name in pool.needs):
+                return candidate
+        return None
 
 
 def _wanted(pool: PoolView) -> int:
@@ -127,34 +159,6 @@ def _wanted(pool: PoolView) -> int:
         useful = math.floor(waiting * pool.seconds / WORTH_A_REPLICA / (pool.replicas + 1))
         useful = min(useful, waiting)
     return max(missing, min(useful, pool.most - pool.replicas))
-
-
-def _take(needs: Mapping[str, float], left: dict[str, float]) -> bool:
-    if any(left.get(name, 0.0) < amount for name, amount in needs.items()):
-        return False
-    for name, amount in needs.items():
-        left[name] -= amount
-    return True
-
-
-def _give(needs: Mapping[str, float], left: dict[str, float]) -> None:
-    for name, amount in needs.items():
-        left[name] = left.get(name, 0.0) + amount
-
-
-def _victim(
-    pool: PoolView, idle: list[tuple[float, str, PoolView]], stop: list[str]
-) -> tuple[float, str, PoolView] | None:
-    """The replica idle longest whose resources help; a tool keeps what it needs itself."""
-    for candidate in idle:
-        _, replica, owner = candidate
-        if replica in stop or owner.key == pool.key or owner.queued:
-            continue
-        if pool.replicas and owner.replicas <= owner.least:
-            continue
-        if any(owner.needs.get(name, 0.0) for name in pool.needs):
-            return candidate
-    return None
 
 
 def _giver(pools: Sequence[PoolView], pool: PoolView) -> list[str]:

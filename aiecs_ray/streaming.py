@@ -12,7 +12,7 @@ from aiecs_ray.results import to_error, to_value
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from aiecs_ray.prepare import Prepared, RunOptions
+    from aiecs_ray.run_options import Prepared, RunOptions
     from aiecs_ray.runtime import Runtime
 
 WINDOW = 8192

@@ -14,10 +14,12 @@ from aiecs_ray.connecting import connect
 from aiecs_ray.errors import AiecsError
 from aiecs_ray.failures import of_tool, to_exception
 from aiecs_ray.interfaces import IToolExecutor
-from aiecs_ray.runtime import Runtime, ToolProxy
+from aiecs_ray.proxies import ToolProxy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from aiecs_ray.runtime import Runtime
 
 
 class ToolExecutor(IToolExecutor):

@@ -22,6 +22,7 @@ TOOL = """
 import functools
 import math
 from dataclasses import dataclass
+from math import floor as rounded
 
 LIMIT = 10
 TABLE = {"a": 1}
@@ -68,7 +69,7 @@ class Tool(Base):
     def run(self, x, factor=2):
         "What run does."
         # a comment
-        return helper(x) * factor + TABLE["a"] + cached(x) + math.pi
+        return helper(x) * factor + TABLE["a"] + cached(x) + rounded(math.pi)
 
     @property
     def size(self):
@@ -89,6 +90,7 @@ EDITS = {
     "a base class": ("return 1", "return 2"),
     "a class that it uses": ("size: int = 3", "size: int = 4"),
     "what a name stands for": ("import math", "import cmath as math"),
+    "an imported function": ("import floor as", "import ceil as"),
     "an annotation": ("def run(self, x,", "def run(self, x: int,"),
     "a change of a constant in place": ("SCALE =", 'TABLE["b"] = 2\nSCALE ='),
 }
@@ -219,6 +221,25 @@ def test_a_constant_in_another_cell_counts(cell: Callable[..., dict[str, Any]]) 
     cell("TABLE = {'a': 2}\n", notebook)
 
     assert code_version(notebook["Tool"]) != before
+
+
+def test_a_constant_counts_by_its_value(cell: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    source = """
+        import os
+
+        LIMIT = int(os.environ["TOOL_LIMIT"])
+
+        class Tool:
+            def run(self, x):
+                return x + LIMIT
+        """
+
+    versions = []
+    for limit in ("1", "2", "1"):
+        monkeypatch.setenv("TOOL_LIMIT", limit)
+        versions.append(code_version(cell(source)["Tool"]))
+
+    assert versions[0] == versions[2] != versions[1]
 
 
 def test_a_cache_that_fills_at_run_time_does_not_count(cell: Callable[..., dict[str, Any]]) -> None:

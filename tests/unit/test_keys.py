@@ -85,7 +85,7 @@ Couple = namedtuple("Couple", "x y")  # noqa: PYI024  # the old form has another
 KINDS: list[Any] = [
     *(None, False, True, 0, 1, -1, 127, 128, 255, 256, -128, -129, 2**64, -(2**64), 10**5000),
     *(0.0, -0.0, 1.0, math.inf, -math.inf, math.nan, 5e-324, 0j, 1 + 0j, complex(0, -0.0), complex(-0.0, 0)),
-    *("", "1", "None", "a", "é", "e\u0301", "\ud800", "\ud83d\ude00", "😀", "x" * 2000, "a\0b"),
+    *("", "1", "None", "a", "é", "e\u0301", "\ud800", "?", "??", "\ud83d\ude00", "😀", "x" * 2000, "a\0b"),
     *(b"", b"1", b"a", bytearray(), bytearray(b"a"), b"x" * 2000, bytearray(b"x" * 2000)),
     *((), [], {}, set(), frozenset(), (1,), [1], {1}, frozenset({1}), {1: None}, (1, 2), ((1,), 2), (1, (2,))),
     *([[]], [[], []], [[[]]], [()], [None], ["ab"], ["a", "b"], {"a": "b"}, {"b": "a"}, {"a": {"b": 1}}),
@@ -101,7 +101,7 @@ KINDS: list[Any] = [
     *(time(1), time(1, tzinfo=UTC), time(1, fold=1), timedelta(0), timedelta(1), timedelta(microseconds=-1)),
     *(Decimal(1), Decimal("1.0"), Decimal("-0"), Decimal("NaN"), Decimal("sNaN"), Decimal("Infinity"), Decimal("1E+2")),
     *(Decimal(100), Fraction(1, 2), Fraction(1), UUID(int=0), UUID(int=1)),
-    *(PurePosixPath("a/b"), PurePosixPath("/a/b"), PureWindowsPath("a/b"), PurePosixPath("a")),
+    *(PurePosixPath("a/b"), PurePosixPath("/a/b"), PureWindowsPath("a/b"), PurePosixPath("a"), PureWindowsPath("a")),
     *(Point(1), Point(1, 1), Point(0, 1), Spot(1), Slotted(1), Slotted(0, 1), Box(1), Box("1"), Point(Point(1))),
     *(Model(x=1), Model(x=1, y=1), Model(x=1, z=1), Pair(1, 2), Couple(1, 2), Pair(2, 1)),
 ]

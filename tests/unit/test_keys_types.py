@@ -137,6 +137,13 @@ class DictRecord(dict):  # type: ignore[type-arg]
 
 
 @dataclasses.dataclass
+class FloatRecord(float):
+    x: int = 0
+
+    __hash__ = float.__hash__
+
+
+@dataclasses.dataclass
 class RecordError(ValueError):
     x: int = 0
 
@@ -155,6 +162,7 @@ UNKNOWN = {
     "a time zone of the user's": datetime(2020, 1, 1, tzinfo=Zone()),
     "a time": time.gmtime(0),
     "a record that is a dict": DictRecord(1),
+    "a record that is a number": FloatRecord(1),
     "a record that is an error": RecordError(1),
     "a secret": pydantic.SecretStr("hush"),
 }
@@ -211,7 +219,7 @@ def test_sixty_four_levels_are_allowed_and_no_more() -> None:
 
 def test_a_value_met_again_deeper_is_still_too_deep() -> None:
     deep = nested(40)
-    deep.append("x" * 5000)
+    deep.extend(range(2000))
     further: Any = deep
     for _ in range(30):
         further = [further]
@@ -236,6 +244,27 @@ def test_attributes_that_are_no_fields_count() -> None:
     extended.extra = 2  # type: ignore[attr-defined]
 
     assert digest(plain) != digest(extended)
+
+
+def test_attributes_of_a_named_tuple_count() -> None:
+    class Extended(Pair):
+        pass
+
+    plain, extended = Extended(1, 2), Extended(1, 2)
+    extended.extra = 3  # type: ignore[attr-defined]
+
+    assert digest(plain) != digest(extended)
+    assert digest(plain) == digest(Extended(1, 2)) != digest(Pair(1, 2))
+
+
+def test_the_value_of_an_enum_member_counts() -> None:
+    def member(value: int) -> enum.Enum:
+        class Size(enum.Enum):
+            SMALL = value
+
+        return Size.SMALL
+
+    assert digest(member(1)) == digest(member(1)) != digest(member(2))
 
 
 def test_a_cached_property_does_not_count() -> None:

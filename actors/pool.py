@@ -1,0 +1,84 @@
+"""The replicas of one tool, and the steps that wait for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiecs_ray.queueing import FairQueue
+from aiecs_ray.scaling import IdleReplica, PoolView
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from aiecs_ray.actors.flight import Member
+    from aiecs_ray.actors.run import Ticket
+    from aiecs_ray.config import Settings
+    from aiecs_ray.messages import ToolSpec
+
+PREFETCH_BELOW = 0.05
+"""A replica gets work in advance only of operations expected to take less than this many seconds."""
+ASYNC_WINDOW = 8
+"""Calls that a replica with async operations holds at once."""
+
+
+class Pool:
+    """The replicas of one tool and the steps that wait for them."""
+
+    def __init__(self, spec: ToolSpec, settings: Settings) -> None:
+        options = spec.options
+        self.spec = spec
+        self.queue: FairQueue[Ticket] = FairQueue()
+        self.members: dict[int, Member] = {}
+        self.took: dict[str, float] = {}
+        """Expected seconds of each operation."""
+        self.draining = False
+        self.crashes: list[float] = []
+        self.window = ASYNC_WINDOW if spec.has_async else settings.window
+        self.most = 1 if options.get("stateful") else options.get("max_replicas")
+        self.least = int(options.get("min_replicas") or 0)
+        self.idle_timeout = float(options.get("idle_timeout") or settings.idle_timeout)
+        self.init_timeout = float(options.get("init_timeout") or settings.init_timeout)
+        self.needs = _needs(options)
+
+    def view(self, cpus: int) -> PoolView:
+        """Return what a scaling decision needs."""
+        members = self.members.values()
+        idle = tuple(IdleReplica(str(member.number), member.idle_since) for member in members if member.is_idle)
+        expected = max(self.took.values(), default=None)
+        return PoolView(
+            key=self.spec.key,
+            queued=len(self.queue),
+            replicas=len(self.members),
+            starting=sum(not member.ready for member in members),
+            idle=idle,
+            room=sum(member.ready and not member.flights for member in members),
+            seconds=expected,
+            needs=self.needs,
+            most=self.most or cpus,
+            least=self.least,
+            idle_timeout=self.idle_timeout,
+            draining=self.draining,
+            retry_at=self._retry_at(),
+        )
+
+    def _retry_at(self) -> float:
+        """After a crash the next start waits: half a second, doubled with each crash of the last minute."""
+        return self.crashes[-1] + 0.25 * 2 ** len(self.crashes) if self.crashes else 0.0
+
+
+def _needs(options: Mapping[str, Any]) -> dict[str, float]:
+    needs = {"CPU": 1.0 if options.get("num_cpus") is None else float(options["num_cpus"])}
+    for name, option in (("GPU", "num_gpus"), ("memory", "memory")):
+        if options.get(option):
+            needs[name] = float(options[option])
+    needs.update({name: float(amount) for name, amount in (options.get("resources") or {}).items()})
+    return {name: amount for name, amount in needs.items() if amount}
+
+
+def total(nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the resources of all nodes together."""
+    totals: dict[str, float] = {}
+    for node in nodes:
+        for name, amount in node.items():
+            totals[name] = totals.get(name, 0.0) + amount
+    return totals

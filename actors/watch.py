@@ -1,0 +1,82 @@
+"""Stops what runs too long, and what nobody wants any more: ask, wait, kill."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from aiecs_ray.backend import ReplicaDied
+from aiecs_ray.messages import ErrorInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiecs_ray.actors.flight import Flight, Member
+
+
+class Watch:
+    """Ends operations that overstay.
+
+    Args:
+        grace: seconds between asking a body to end and killing its replica.
+        clock: seconds of the event loop.
+    """
+
+    def __init__(self, grace: float, clock: Callable[[], float]) -> None:
+        self._grace = grace
+        self._clock = clock
+
+    async def over(self, member: Member, flight: Flight) -> None:
+        """Stop operations of a flight that run longer than they may."""
+        pause = min(flight.limits.values())
+        while flight.open:
+            await asyncio.sleep(pause)
+            pause = await self._check(member, flight)
+
+    async def _check(self, member: Member, flight: Flight) -> float:
+        """Return the seconds until the next check."""
+        shortest = min((flight.limits[step] for step in flight.open if step in flight.limits), default=60.0)
+        try:
+            async with asyncio.timeout(self._grace):
+                running = await member.replica.status()
+        except ReplicaDied:
+            return shortest
+        except TimeoutError:
+            # It does not even answer: its interpreter is held by a C call, or the process is stopped.
+            if self._clock() - flight.touched >= shortest and flight is next(iter(member.flights.values())):
+                self._time_out(flight, next(iter(flight.open)))
+                member.replica.kill()
+            return shortest
+        left = [shortest]
+        for work, step, seconds in running:
+            limit = flight.limits.get(step)
+            if work != flight.work.id or limit is None or step not in flight.open:
+                continue
+            if seconds >= limit:
+                self._time_out(flight, step)
+                await self.end(member, flight)
+            else:
+                left.append(limit - seconds)
+        return max(min(left), 0.005)
+
+    async def ask(self, member: Member, flight: Flight, *, ask: bool) -> None:
+        """Take back what has not begun; with ``ask``, tell the running body to end."""
+        try:
+            async with asyncio.timeout(self._grace):
+                await member.replica.stop(flight.work.id, ask=ask)
+        except (ReplicaDied, TimeoutError):
+            return  # Its death is noticed, and its silence judged, by those who wait for the flight.
+
+    async def end(self, member: Member, flight: Flight) -> None:
+        """Ask the running body to end; kill the replica when it does not within the grace period."""
+        await self.ask(member, flight, ask=True)
+        try:
+            async with asyncio.timeout(self._grace):
+                await flight.ended.wait()
+        except TimeoutError:
+            if not flight.ended.is_set():
+                member.replica.kill()
+
+    def _time_out(self, flight: Flight, step: int) -> None:
+        text = f"Operation timed out after {flight.limits[step]:g}s"
+        flight.verdicts[step] = ErrorInfo("E002", text, "OperationTimeoutError", ("OperationTimeoutError",))

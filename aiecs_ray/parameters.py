@@ -1,0 +1,138 @@
+"""Parameters on their way: names checked, values packed, large ones put where replicas can read them."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from aiecs_ray import keys, packing
+from aiecs_ray.errors import InvalidParamsError, ResultInvalidError, UncacheableValueError
+from aiecs_ray.packing import Slot
+from aiecs_ray.run_options import Handle
+from aiecs_ray.shipping import pickled_by_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from aiecs_ray.catalog import OperationInfo
+    from aiecs_ray.packing import Packed
+    from aiecs_ray.reference import References
+
+logger = logging.getLogger(__name__)
+
+SYSTEM_NAMES = frozenset({"user_id", "task_id", "op"})
+"""Parameters of the envelope: they reach an operation only if it declares them (C-09)."""
+CONTEXT_NAMES = ("user_id", "task_id")
+"""Those that the context fills in when an operation declares them."""
+
+
+class Parameters:
+    """Packs the parameters of operations.
+
+    Args:
+        put: puts a large value and returns its reference.
+        inline_limit: bytes of parameters that travel inside a request.
+        runtime_env: what replicas can import beside what is installed.
+    """
+
+    def __init__(
+        self, put: Callable[[Packed], Any], inline_limit: int, runtime_env: Mapping[str, Any] | None = None
+    ) -> None:
+        self._put = put
+        self._inline_limit = inline_limit
+        self._runtime_env = runtime_env
+        self._warned: set[tuple[str, str]] = set()
+
+    def handle(self, value: Any) -> Handle:
+        """Put a value for use in parameters."""
+        with pickled_by_value(self._runtime_env):
+            packed = packing.pack(value)
+        try:
+            identity: bytes | None = keys.digest(value)
+        except UncacheableValueError:
+            identity = None
+        return Handle(self.payload(packed), identity, packed.size, packing.summarise(value))
+
+    def payload(self, packed: Packed) -> Any:
+        """Return the form in which a packed value travels: inline, or a reference to where it was put."""
+        return packing.to_payload(packed) if packed.size <= self._inline_limit else self._put(packed)
+
+    def pack(self, params: dict[str, Any], references: References) -> Any:
+        """Return packed parameters; what is large is put and replaced by a slot.
+
+        Raises:
+            InvalidParamsError: a value cannot be sent; the message names the parameter and its type.
+        """
+        try:
+            packed = packing.pack(params)
+            if packed.size > self._inline_limit:
+                packed = packing.pack({name: self._externalise(value, references) for name, value in params.items()})
+        except ResultInvalidError as error:
+            raise self._unsendable(params, error) from error
+        return packing.to_payload(packed)
+
+    def _externalise(self, value: Any, references: References) -> Any:
+        kind = type(value)
+        if kind is Slot:
+            return value
+        packed = packing.pack(value)
+        if packed.size <= self._inline_limit // 4:
+            return value
+        if kind in (dict, list, tuple) and _holds_slot(value):
+            if kind is dict:
+                return {key: self._externalise(part, references) for key, part in value.items()}
+            return kind(self._externalise(part, references) for part in value)
+        try:
+            identity: bytes | None = keys.digest(value)
+        except UncacheableValueError:
+            identity = None
+        handle = Handle(self.payload(packed), identity, packed.size, kind.__name__)
+        return references.slot(id(handle), handle)
+
+    def _unsendable(self, params: dict[str, Any], error: ResultInvalidError) -> InvalidParamsError:
+        for name, value in params.items():
+            try:
+                packing.pack(value)
+            except ResultInvalidError as reason:
+                return InvalidParamsError(f"parameter {name!r}: {reason}")
+        return InvalidParamsError(str(error))
+
+    def check_names(self, spec: str, info: OperationInfo, params: dict[str, Any]) -> dict[str, Any]:
+        """Return the parameters that an operation declares (C-09, C-10).
+
+        Raises:
+            InvalidParamsError: one is missing, or unknown where the tool refuses that.
+        """
+        declared = info.parameters
+        if not info.accepts_any:
+            unknown = [name for name in params if name not in declared]
+            refused = [name for name in unknown if name not in SYSTEM_NAMES]
+            if refused and info.unknown_params == "error":
+                text = (
+                    f"{spec} has no parameter {', '.join(map(repr, refused))}; it takes {', '.join(declared) or 'none'}"
+                )
+                raise InvalidParamsError(text)
+            for name in refused:
+                if (spec, name) not in self._warned:
+                    self._warned.add((spec, name))
+                    logger.warning("%s has no parameter %r; it is left out", spec, name)
+            if unknown:
+                params = {name: value for name, value in params.items() if name in declared}
+        else:
+            params = {name: value for name, value in params.items() if name in declared or name not in SYSTEM_NAMES}
+        missing = [name for name in declared if name in info.required and name not in params]
+        missing = [name for name in missing if name not in CONTEXT_NAMES]
+        if missing:
+            given = ", ".join(params) or "none"
+            text = f"{spec} needs the parameter {', '.join(map(repr, missing))}; given: {given}"
+            raise InvalidParamsError(text)
+        return params
+
+
+def _holds_slot(value: Any) -> bool:
+    kind = type(value)
+    if kind is Slot:
+        return True
+    if kind is dict:
+        return any(_holds_slot(part) for part in value.values())
+    return kind in (list, tuple) and any(_holds_slot(part) for part in value)

@@ -1,0 +1,60 @@
+"""How a list of operations is to be run, and what comes of preparing it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from aiecs_ray.context import Context
+from aiecs_ray.messages import Limits, Mode, RetryOptions, RunRequest, ToolSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from aiecs_ray.errors import AiecsError
+    from aiecs_ray.messages import CacheMode
+
+
+class Handle:
+    """A value that was put with ``rt.put``; it can stand anywhere inside parameters."""
+
+    __slots__ = ("identity", "payload", "size", "summary")
+
+    def __init__(self, payload: Any, identity: bytes | None, size: int, summary: str) -> None:
+        self.payload, self.identity, self.size, self.summary = payload, identity, size, summary
+
+    def __repr__(self) -> str:
+        return f"Handle({self.summary}, {self.size} bytes)"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How a list of operations is to be run."""
+
+    mode: Mode = "sequence"
+    context: Context = dataclasses.field(default_factory=Context)
+    stop_on_failure: bool = False
+    keep: Literal["all", "last"] | Sequence[int | str] = "all"
+    deadline: float | None = None
+    detach: bool = False
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    timeout: float | None = None
+    """Of each attempt, where neither the operation nor the request says otherwise."""
+    retry: RetryOptions | None = None
+    """Where neither the operation nor the request says otherwise."""
+    timeouts: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Limits set by hand, by spec or operation name; they win over everything else (C-33, C-34)."""
+    cache: CacheMode | bool | None = None
+    """"off" switches the cache off for the whole run; None leaves it to the operations and the context."""
+    context_results: Sequence[Any] | None = None
+    """Results that ``$result[i]`` reads instead of this run's own (C-07)."""
+    tolerate: tuple[type[AiecsError], ...] = ()
+    """Errors of one operation that become its result, instead of refusing the whole list."""
+
+
+class Prepared(NamedTuple):
+    """A request, and the tools that it uses."""
+
+    request: RunRequest
+    tools: dict[str, ToolSpec]
+    specs: list[str]
