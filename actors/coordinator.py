@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from aiecs_ray.config import Settings
 
 PAGE_BYTES = 16 * 2**20
-"""Bytes of inline results in one answer."""
+PAGE_STEPS = 2_000
+"""Bytes of inline results and number of steps in one answer; a reader's event loop must not be held up by more."""
 EVENTS_PER_ANSWER = 10_000
 LEASE_INTERVAL = 1.0
 NODES_INTERVAL = 5.0
@@ -269,7 +270,7 @@ class Coordinator:
             assert step is not None
             settled.append(step)
             size += min(step.size, self._settings.inline_limit) + 200
-            if size > PAGE_BYTES:
+            if size > PAGE_BYTES or len(settled) == PAGE_STEPS:
                 following = index + 1
                 return Page(settled, following if following < len(run.settled) else None)
         return Page(settled, None)

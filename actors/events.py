@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.messages import Event
@@ -56,19 +57,17 @@ class EventLog:
         """Return up to ``limit`` events from ``number`` on."""
         first = self._events[0].number if self._events else self._next
         skip = max(0, number - first)
-        if skip == 0 and len(self._events) <= limit:
-            return list(self._events)
-        stop = min(len(self._events), skip + limit)
-        return [self._events[index] for index in range(skip, stop)]
+        return list(islice(self._events, skip, skip + limit))
 
     async def follow(self, number: int, limit: int, wait: float) -> list[Event]:
         """Return events from ``number`` on, waiting up to ``wait`` seconds until there is one."""
-        if number >= self._next and not self._closed and wait > 0:
-            if self._changed is None:
-                self._changed = asyncio.Event()
+        if wait > 0:
             try:
                 async with asyncio.timeout(wait):
-                    await self._changed.wait()
+                    while number >= self._next and not self._closed:
+                        if self._changed is None:
+                            self._changed = asyncio.Event()
+                        await self._changed.wait()
             except TimeoutError:
                 return []
         return self.since(number, limit)

@@ -36,6 +36,7 @@ class Gate:
         self._inside: set[tuple[int, int]] = set()
         self._under_way: tuple[int, int] | None = None
         self._woken = False
+        self._opening = False
 
     def forgettable(self, now: float) -> bool:
         """Whether a new gate would let the next step through just as this one."""
@@ -46,10 +47,14 @@ class Gate:
         if limits.rate != self._pacer.rate:
             self._pacer.set_rate(limits.rate)
         self._most = limits.concurrency
+        # A wake-up that was asked for at the old rate may be too late; one too many is harmless.
+        self._woken = False
         self._open()
 
     def enter(self, passer: Passer, steps: list[int]) -> None:
-        """Put steps at the end of the line."""
+        """Put steps at the end of the line; one that was let through before comes back to be run again."""
+        for step in steps:
+            self._forget((id(passer), step))
         self._line.extend((passer, step) for step in steps)
         self._open()
 
@@ -62,24 +67,34 @@ class Gate:
 
     def left(self, passer: Passer, step: int) -> None:
         """A step ended, or waits for its next attempt."""
-        self._inside.discard((id(passer), step))
-        if self._under_way == (id(passer), step):
-            self._under_way = None
+        self._forget((id(passer), step))
         self._open()
 
     def withdraw(self, passer: Passer) -> None:
         """The steps of a run that were not let through never will be."""
         self._line = deque(entry for entry in self._line if entry[0] is not passer)
 
+    def _forget(self, key: tuple[int, int]) -> None:
+        self._inside.discard(key)
+        if self._under_way == key:
+            self._under_way = None
+
     def _open(self) -> None:
-        while self._line and (self._most is None or len(self._inside) < self._most):
-            if self._pacer.rate is not None and not self._may_start():
-                return
-            passer, step = self._line.popleft()
-            self._inside.add((id(passer), step))
-            if self._pacer.rate is not None:
-                self._under_way = (id(passer), step)
-            passer.admit([step])
+        # A step that ended while it stood in line leaves as soon as it is let through, which opens the gate again.
+        if self._opening:
+            return
+        self._opening = True
+        try:
+            while self._line and (self._most is None or len(self._inside) < self._most):
+                if self._pacer.rate is not None and not self._may_start():
+                    return
+                passer, step = self._line.popleft()
+                self._inside.add((id(passer), step))
+                if self._pacer.rate is not None:
+                    self._under_way = (id(passer), step)
+                passer.admit([step])
+        finally:
+            self._opening = False
 
     def _may_start(self) -> bool:
         if self._under_way is not None or self._woken:

@@ -40,16 +40,40 @@ class Lookups:
         self._token = token
         self._identities: dict[int, bytes] = {}
         self._keys: dict[int, str] = {}
+        self._early: dict[int, CacheEntry | None] = {}
         self._entries: list[CacheEntry] = []
 
     def possible(self, step: int) -> bool:
         """Whether the result of a step may be in the cache, or go there."""
         return self._policy(step).cache != "off" and self._request.steps[step].digest is not None
 
+    async def ask_early(self) -> None:
+        """Ask at once for all steps whose keys wait for nothing, so that a sequence need not ask at each step.
+
+        Of steps with one key only the first is asked for: the others are answered by what it leaves in the cache.
+        """
+        asked: dict[str, int] = {}
+        for step, spec in enumerate(self._request.steps):
+            fixed = not spec.files and all(source.kind == "object" for source in spec.inputs)
+            if fixed and self.possible(step) and self._policy(step).cache != "refresh":
+                key = self._make_key(step, ())
+                if key is not None and key not in asked:
+                    asked[key] = step
+        if asked:
+            self._early = dict(zip(asked.values(), await self._cache.get_many(list(asked)), strict=True))
+
+    def is_missing(self, step: int) -> bool:
+        """Whether the cache was asked for a step, and had nothing."""
+        return step in self._early and self._early[step] is None
+
     async def find(self, steps: Sequence[int]) -> dict[int, CacheEntry]:
         """Return the entries of those steps that are in the cache."""
         asked = []
+        hits: dict[int, CacheEntry] = {}
         for step in steps:
+            if (early := self._early.get(step)) is not None:
+                hits[step] = early
+                continue
             files = self._request.steps[step].files
             states = await asyncio.to_thread(_file_states, files) if files else ()
             key = None if states is None else self._make_key(step, states)
@@ -58,7 +82,7 @@ class Lookups:
                 if self._policy(step).cache != "refresh":
                     asked.append(step)
         found = await self._cache.get_many([self._keys[step] for step in asked]) if asked else []
-        hits = {step: entry for step, entry in zip(asked, found, strict=True) if entry is not None}
+        hits.update((step, entry) for step, entry in zip(asked, found, strict=True) if entry is not None)
         for step, entry in hits.items():
             self._identities[step] = entry.generation
         return hits

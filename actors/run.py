@@ -12,7 +12,7 @@ from aiecs_ray.model import TaskStatus
 from aiecs_ray.plan import Actions, Ending, Plan, PlanStep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from aiecs_ray.actors.gate import Gate
     from aiecs_ray.backend import CacheEntry, CacheLink
@@ -99,7 +99,19 @@ class Run:
         self.log.add("run_started", data={"steps": len(self.request.steps), "mode": self.request.mode})
         if self.request.deadline is not None:
             asyncio.get_running_loop().call_later(self.request.deadline, self._expire)
+        if self.request.mode == "sequence" and len(self.request.steps) > 1:
+            self._spawn(self._begin_informed())
+        else:
+            self._perform(self.plan.begin())
+
+    async def _begin_informed(self) -> None:
+        await self._lookups.ask_early()
         self._perform(self.plan.begin())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def cancel(self, message: str = "Cancelled") -> None:
         """Start nothing more and stop what runs; ``finished`` is set once nothing of the run can happen any more."""
@@ -184,8 +196,9 @@ class Run:
             if policy.tool != tool or self._services.gate is not None:
                 return False
             # A step that the cache might answer leaves the segment, unless its key needs a result of the segment.
-            alone = not self._lookups.possible(following)
-            return alone or (self._waits_for_result(following) and not files)
+            if not self._lookups.possible(following) or self._lookups.is_missing(following):
+                return True
+            return self._waits_for_result(following) and not files
 
         return self.plan.chain(step, accept, CHAIN_LIMIT)
 
@@ -302,9 +315,7 @@ class Run:
             else:
                 run.append(step)
         if look_up:
-            task = asyncio.get_running_loop().create_task(self._look_up(look_up))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._spawn(self._look_up(look_up))
         self._queue(run)
 
     def _queue(self, steps: Sequence[int]) -> None:

@@ -109,6 +109,20 @@ def bindings(tree: ast.Module, name: str) -> list[ast.stmt]:
     return [statement for statement in _module_statements(tree.body) if _binds(statement, name)]
 
 
+def import_origin(tree: ast.Module, name: str) -> tuple[str, str] | None:
+    """Return the module (with a dot for each level, where relative) and the name there that ``name`` was imported from.
+
+    >>> import_origin(ast.parse("from ..tables import RATES as rates"), "rates")
+    ('..tables', 'RATES')
+    """
+    for statement in _module_statements(tree.body):
+        if isinstance(statement, ast.ImportFrom):
+            for alias in statement.names:
+                if (alias.asname or alias.name) == name:
+                    return "." * statement.level + (statement.module or ""), alias.name
+    return None
+
+
 def code_digest(code: CodeType, doc: str | None = None) -> bytes:
     """Return the digest of compiled code: what it does, not where it stands. ``doc`` is the docstring to leave out."""
     constants = list(code.co_consts)

@@ -16,6 +16,7 @@ from collections import deque
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from importlib.util import resolve_name
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,6 +28,7 @@ from aiecs_ray.code_source import (
     code_digest,
     function_nodes,
     functions_in,
+    import_origin,
     is_in_body,
     own_functions,
     read_source,
@@ -177,10 +179,15 @@ class _Walk:
                 self._follow(_chains(statement), _Scope({}, space, filename))
             if statements:
                 return
+            origin = _origin(name, space, filename)
+            if origin is not None:
+                self._add_value(origin[1], value, vars(origin[0]), getattr(origin[0], "__file__", None))
         try:
             self._facts.add(("value", name, digest(value).hex()))
         except UncacheableValueError:
-            self._facts.add(("object", name, _label(type(value))))
+            kind = type(value)  # a function made in C has a name, and neither source nor content
+            own_name = "" if self._is_followed(kind) else str(getattr(value, "__qualname__", ""))
+            self._facts.add(("object", name, _label(kind), own_name))
 
     def _link(self, name: str, thing: type | FunctionType) -> None:
         """Note which class or function ``name`` stands for, and visit it unless it is a library's."""
@@ -254,6 +261,20 @@ def _statements(name: str, space: Mapping[str, Any], filename: str | None) -> li
         if found:
             return found
     return []
+
+
+def _origin(name: str, space: Mapping[str, Any], filename: str | None) -> tuple[ModuleType, str] | None:
+    """Return the user's module that ``name`` was imported from, and its name there."""
+    for place in (filename, space.get("__file__")):
+        source = read_source(place, space) if isinstance(place, str) else None
+        found = import_origin(source.tree, name) if source is not None else None
+        if found is not None:
+            try:
+                module = sys.modules.get(resolve_name(found[0], space.get("__package__") or ""))
+            except ImportError:
+                return None
+            return (module, found[1]) if module is not None and _is_users_module(module) else None
+    return None
 
 
 def _is_immutable(value: object) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import pickle
 import traceback
+from types import WrapperDescriptorType
 from typing import TYPE_CHECKING
 
 from aiecs_ray import errors
-from aiecs_ray.errors import AiecsError, OperationFailedError, ResultInvalidError
+from aiecs_ray.errors import AiecsError, OperationFailedError
 from aiecs_ray.messages import ErrorInfo
 from aiecs_ray.packing import pack
 
@@ -24,7 +25,8 @@ _DATABASE_ERRORS = frozenset({"sqlite3.Error", "PostgresError", "DatabaseError",
 def text_of(error: BaseException) -> str:
     """Return the message of ``error``, at most 8 KB; its class name when it has none or cannot say it."""
     try:
-        text = str(error)
+        # Plain text: a subclass of str could not be read where its class is unknown.
+        text = str.__str__(str(error))
     except BaseException:  # noqa: BLE001  # a user's __str__ may raise anything, and must not harm the report
         text = ""
     if isinstance(error, SystemExit):
@@ -63,19 +65,32 @@ def of_runtime(error: AiecsError) -> ErrorInfo:
 def to_exception(info: ErrorInfo) -> AiecsError:
     """Return the exception that a caller gets for ``info``; the tool's own is its ``__cause__``."""
     original = _unpickled(info)
-    if isinstance(original, AiecsError) and not info.traceback:
+    if isinstance(original, AiecsError) and not info.traceback and original.error_code == info.code:
         return original
-    kind = _BY_CODE.get(info.code)
-    if kind is None and not info.traceback:
-        kind = getattr(errors, info.type_name, None)
+    kind = _kind(info)
     error: AiecsError
-    if kind is None or issubclass(kind, OperationFailedError):
-        error = (kind or OperationFailedError)(info.message, info.type_name, info.traceback, info.type_names)
+    if issubclass(kind, OperationFailedError):
+        error = kind(info.message, info.type_name, info.traceback, info.type_names)
     else:
         error = kind(info.message)
     error.error_code = info.code
     error.__cause__ = original
     return error
+
+
+def _kind(info: ErrorInfo) -> type[AiecsError]:
+    """Return the class for an error that does not come with an exception of ours."""
+    kind = _BY_CODE.get(info.code)
+    if kind is None and not info.traceback:
+        named = getattr(errors, info.type_name, None)
+        # The text is made already, so only a class that takes nothing else will do.
+        if isinstance(named, type) and issubclass(named, AiecsError) and _takes_text(named):
+            return named
+    return kind or _BY_INPUT.get(info.code, OperationFailedError)
+
+
+def _takes_text(kind: type[AiecsError]) -> bool:
+    return isinstance(kind.__init__, WrapperDescriptorType)
 
 
 _BY_CODE: Mapping[str, type[AiecsError]] = {
@@ -84,6 +99,7 @@ _BY_CODE: Mapping[str, type[AiecsError]] = {
     "E005": errors.RetryExhaustedError,
     "E006": errors.DatabaseError,
 }
+_BY_INPUT: Mapping[str, type[AiecsError]] = {"E001": errors.InvalidInputError, "E007": errors.DSLEvaluationError}
 
 
 def _traceback(error: BaseException) -> str:
@@ -98,7 +114,7 @@ def _traceback(error: BaseException) -> str:
 def _pickled(error: BaseException) -> bytes | None:
     try:
         packed = pack(error, trial=True)
-    except (ResultInvalidError, RecursionError):
+    except BaseException:  # noqa: BLE001  # a user's __reduce__ may raise anything, as above
         return None
     return packed.header if not packed.buffers and len(packed.header) <= EXCEPTION_LIMIT else None
 

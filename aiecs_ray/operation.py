@@ -7,7 +7,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
 from aiecs_ray.errors import (
     AiecsError,
@@ -68,23 +68,26 @@ def split_spec(spec: Any) -> tuple[str, str]:
 
 
 def check_params(params: Any) -> dict[str, Any]:
-    """Return ``params``, a dict with parameter names as keys.
+    """Return a copy of ``params``, a dict with parameter names as keys.
 
     Raises:
         InvalidParamsError: it is no such dict, or has over 256 entries.
     """
     if type(params) is not dict:
         raise InvalidParamsError(f"params must be a dict of parameter names and values, got {shorten(params)}")
+    # One read: another thread may be changing it.
+    params = params.copy()
     if len(params) > MAX_PARAMS:
         raise InvalidParamsError(f"params has {len(params)} entries, at most {MAX_PARAMS} are allowed")
     for name in params:
         if type(name) is not str or _PARAM.fullmatch(name) is None:
             raise InvalidParamsError(f"params has the key {shorten(name)}, which is not a parameter name")
-    return params
+    checked: dict[str, Any] = params
+    return checked
 
 
-def _duration(value: Any) -> float | None:
-    return None if value is None else seconds(value)
+def _duration(value: Any, info: ValidationInfo) -> float | None:
+    return None if value is None else seconds(value, str(info.field_name))
 
 
 Duration = Annotated[float | None, BeforeValidator(_duration)]
@@ -146,7 +149,8 @@ def parse_operations(operations: Any) -> list[Requested]:
 
 def _parse(operation: Any, index: int) -> Requested:
     if type(operation) is Operation:
-        operation = operation.model_dump(exclude_unset=True)
+        # Not its ``model_dump``, which would turn models inside the parameters into dicts.
+        operation = {name: getattr(operation, name) for name in operation.model_fields_set}
     if type(operation) is not dict:
         raise InvalidOperationsError(f"operation {index} must be a dict, got {shorten(operation)}").locate(index=index)
     try:
@@ -167,8 +171,7 @@ def _parse_fully(operation: dict[Any, Any]) -> Requested:
     if "operation" not in operation:
         raise InvalidSpecError("(no 'operation' key)")
     split_spec(operation["operation"])
-    check_params(operation.get("params", {}))
-    given = dict(operation)
+    given = {**operation, "params": check_params(operation.get("params", {}))}
     if type(given.get("depends_on")) in (list, int, str):
         given["depends_on"] = (
             tuple(given["depends_on"]) if type(given["depends_on"]) is list else (given["depends_on"],)

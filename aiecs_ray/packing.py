@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import io
 import pickle
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,11 +18,13 @@ from aiecs_ray import dynamic
 from aiecs_ray.errors import ResultInvalidError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Sequence
 
-_BARE = (type(None), bool, int, float)
-"""Types that travel as themselves: nothing a user wrote can hide in them."""
-_SCALARS = frozenset({type(None), bool, int, float, str})
+# Types are known by identity: hashing or comparing a class would run its metaclass's code.
+_BARE = frozenset({id(type(None)), id(bool), id(float)})
+"""Types that travel as themselves, beside int: nothing a user wrote can hide in them."""
+_SCALARS = _BARE | {id(int), id(str)}
+_SIZED = frozenset(map(id, (list, tuple, dict, set, frozenset, str, bytes)))
 _PLAIN_PARTS = 64
 _BARE_INT_BITS = 4096
 _PLAIN_ROOTS = frozenset({"builtins", "numpy", "pandas", "pyarrow", "datetime", "decimal", "collections", "uuid"})
@@ -30,7 +33,9 @@ _FILES = frozenset({"TextIOWrapper", "BufferedReader", "BufferedWriter", "Buffer
 _FOREIGN = {
     "ObjectRef": "an ObjectRef",
     "ObjectRefGenerator": "an ObjectRef generator",
+    "ClientObjectRef": "an ObjectRef",
     "ActorHandle": "an actor handle",
+    "ClientActorHandle": "an actor handle",
     "generator": "a generator",
     "async_generator": "an async generator",
     "coroutine": "a coroutine",
@@ -95,17 +100,28 @@ class _Pickler(dynamic.Pickler):
         if kind.__name__ in _FILES and kind.__module__ == "_io":
             # cloudpickle would silently send a copy of the file's content.
             raise ResultInvalidError("an open file cannot leave its process; pass its path or its content")
-        if kind is not Slot and kind.__module__.partition(".")[0] not in _PLAIN_ROOTS:
+        if kind is not Slot and _root(kind) not in _PLAIN_ROOTS:
             self.exotic = True
         return super().reducer_override(obj)
 
 
 def _is_foreign(kind: type) -> bool:
-    return kind.__module__ == "builtins" or kind.__module__.partition(".")[0] == "ray"
+    return _root(kind) in {"builtins", "ray"}
+
+
+def _root(kind: type) -> str:
+    """The package that a class says it comes from; it may say anything."""
+    module = kind.__module__
+    return module.partition(".")[0] if type(module) is str else ""
+
+
+def _bytes_of(buffer: Any) -> memoryview:
+    """The content of a buffer, one byte after the other, whatever its shape."""
+    return buffer.raw() if type(buffer) is pickle.PickleBuffer else memoryview(buffer)
 
 
 def _length(buffer: Any) -> int:
-    return int(buffer.raw().nbytes if isinstance(buffer, pickle.PickleBuffer) else memoryview(buffer).nbytes)
+    return _bytes_of(buffer).nbytes
 
 
 SHARED_BYTES = 16_384
@@ -145,18 +161,16 @@ def pack(value: object, *, trial: bool = False) -> Packed:
 
 def _is_plain(value: object) -> bool:
     """Whether ``value`` is a small flat container of scalars, which the C pickler alone does ten times faster."""
-    kind = type(value)
-    if kind is dict:
-        parts = value.values()  # type: ignore[attr-defined]
-        if any(type(key) is not str for key in value):  # type: ignore[attr-defined]
+    parts: Collection[object]
+    if type(value) is dict:
+        parts = value.values()
+        if any(type(key) is not str for key in value):
             return False
-    elif kind is list or kind is tuple:
+    elif type(value) is list or type(value) is tuple:
         parts = value
     else:
-        return kind in _SCALARS
-    if len(parts) > _PLAIN_PARTS:
-        return False
-    return all(type(part) in _SCALARS for part in parts)
+        return id(type(value)) in _SCALARS
+    return len(parts) <= _PLAIN_PARTS and all(id(type(part)) in _SCALARS for part in parts)
 
 
 def unpack(packed: Packed, *, inputs: Sequence[Any] = ()) -> Any:
@@ -166,23 +180,40 @@ def unpack(packed: Packed, *, inputs: Sequence[Any] = ()) -> Any:
     try:
         if not packed.buffers:
             return pickle.loads(packed.header)
-        views = [memoryview(buffer).toreadonly() for buffer in packed.buffers]
+        views = [_bytes_of(buffer).toreadonly() for buffer in packed.buffers]
         return pickle.loads(packed.header, buffers=views)
     finally:
         _local.inputs = before
 
 
 def writable(packed: Packed) -> Any:
-    """Return the value with buffers of its own, which the receiver may write to."""
-    return pickle.loads(packed.header, buffers=[bytearray(memoryview(buffer)) for buffer in packed.buffers])
+    """Return the value with arrays of its own, which the receiver may write to."""
+    file = io.BytesIO()
+    copier = _Copier(file)
+    copier.dump(unpack(packed))
+    return unpack(Packed(file.getvalue()), inputs=copier.arrays)
+
+
+class _Copier(dynamic.Pickler):
+    """Copies arrays one by one: a pickle remembers of each that it was read-only."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file, protocol=5)
+        self.arrays: list[Any] = []
+
+    def reducer_override(self, obj: Any) -> Any:
+        numpy = sys.modules.get("numpy")
+        if numpy is None or type(obj) is not numpy.ndarray or obj.dtype.hasobject:
+            return super().reducer_override(obj)
+        self.arrays.append(obj.copy(order="K"))
+        return _take, (len(self.arrays) - 1,)
 
 
 def inline(value: object) -> bool:
     """Whether ``value`` travels as itself, without being pickled."""
-    kind = type(value)
-    if kind is int:
-        return value.bit_length() < _BARE_INT_BITS  # type: ignore[attr-defined]
-    return kind in _BARE
+    if type(value) is int:
+        return value.bit_length() < _BARE_INT_BITS
+    return id(type(value)) in _BARE
 
 
 def to_payload(packed: Packed) -> Any:
@@ -191,7 +222,7 @@ def to_payload(packed: Packed) -> Any:
 
 
 def _copy(buffer: Any) -> bytes:
-    return bytes(memoryview(buffer))
+    return bytes(_bytes_of(buffer))
 
 
 def from_payload(payload: Any) -> Any:
@@ -215,7 +246,9 @@ def payload_identity(payload: Any) -> bytes:
     packed = as_packed(payload)
     hashed = hashlib.sha256(packed.header)
     for buffer in packed.buffers:
-        hashed.update(buffer)
+        # With its length: the same bytes may be divided otherwise.
+        hashed.update(b"%d " % _length(buffer))
+        hashed.update(_bytes_of(buffer))
     return hashed.digest()[:16]
 
 
@@ -226,13 +259,14 @@ def summarise(value: object) -> str:
     'list of 3'
     """
     kind = type(value)
-    if kind in (list, tuple, dict, set, frozenset, str, bytes):
-        return f"{kind.__name__} of {len(value)}"  # type: ignore[arg-type]
-    if kind.__module__.partition(".")[0] in {"numpy", "pandas"}:
+    name = str(type.__dict__["__name__"].__get__(kind))
+    if id(kind) in _SIZED:
+        return f"{name} of {len(value)}"  # type: ignore[arg-type]
+    if type(kind) is type and _root(kind) in {"numpy", "pandas"}:
         with contextlib.suppress(Exception):
             shape = kind.shape.__get__(value)  # type: ignore[attr-defined]
-            return f"{kind.__name__} {'x'.join(map(str, shape))}"
-    return kind.__name__
+            return f"{name} {'x'.join(map(str, shape))}".rstrip()
+    return name
 
 
 def _kind(value: object) -> str:
@@ -244,14 +278,3 @@ def _short(error: BaseException) -> str:
         return f"{type(error).__name__}: {error}"[:500]
     except Exception:  # noqa: BLE001  # a user's __str__ may raise anything
         return type(error).__name__
-
-
-@contextlib.contextmanager
-def frozen_inputs(inputs: Sequence[Any]) -> Iterator[None]:
-    """Fill slots from ``inputs`` for everything unpickled in this thread inside the block."""
-    before = _local.inputs
-    _local.inputs = inputs
-    try:
-        yield
-    finally:
-        _local.inputs = before

@@ -38,7 +38,7 @@ class PlanStep(NamedTuple):
 
 
 class State(IntEnum):
-    """Where a step stands. The first four are ``pending`` to the outside."""
+    """Where a step stands. The first three are ``pending`` to the outside, until an attempt has started."""
 
     WAITING = 0
     READY = 1
@@ -132,6 +132,7 @@ class Plan:
         self._stop_on_failure = stop_on_failure
         self._state = [State.WAITING] * len(steps)
         self._tries = [0] * len(steps)
+        self._taken_back: set[int] = set()
         self._waiting = [0] * len(steps)
         self._successors: dict[int, dict[int, int]] = {}
         self._cause: dict[int, int] = {}
@@ -178,7 +179,8 @@ class Plan:
     def status(self, step: int) -> TaskStatus:
         """Return the status of a step as the documents name it; a step between two attempts is running."""
         state = self._state[step]
-        return TaskStatus.RUNNING if state < State.COMPLETED and self._tries[step] else _STATUS[state]
+        seen = self._tries[step] or step in self._taken_back
+        return TaskStatus.RUNNING if state < State.COMPLETED and seen else _STATUS[state]
 
     def tries(self, step: int) -> int:
         """Return how many attempts of a step have started."""
@@ -212,7 +214,7 @@ class Plan:
         """Start the run: return the steps that wait for nothing."""
         actions = Actions()
         for index, waiting in enumerate(self._waiting):
-            if not waiting:
+            if not waiting and self._state[index] is State.WAITING:
                 self._state[index] = State.READY
                 actions.ready.append(index)
         return actions
@@ -234,7 +236,8 @@ class Plan:
         actions = Actions()
         if self._state[step] is State.RUNNING:
             self._tries[step] -= 1
-        if self._state[step] in (State.RUNNING, State.HANDED, State.READY):
+            self._taken_back.add(step)
+        if self._is_out(step):
             self._offer(step, actions)
         return self._tell(actions)
 
@@ -251,25 +254,29 @@ class Plan:
 
     def failed(self, step: int, error: ErrorInfo) -> Actions:
         """An attempt of a step failed with an error of its own."""
-        if self._state[step] >= State.COMPLETED or not self._may_repeat(step, error):
+        if not self._is_out(step):
+            return Actions()
+        if not self._may_repeat(step, error):
             return self._finish(step, State.FAILED, error)
         return self._again(step, error, State.FAILED)
 
     def timed_out(self, step: int, error: ErrorInfo, *, final: bool = False) -> Actions:
         """An attempt of a step was stopped at its time limit; ``final`` when no time is left for another."""
-        again = self._steps[step].retry.timeouts and self._steps[step].idempotent and not final
-        if self._state[step] >= State.COMPLETED or not again:
+        if not (final or self._is_out(step)):
+            return Actions()
+        again = self._steps[step].retry.timeouts and self._steps[step].idempotent
+        if final or not again or self._winding_up is not None:
             return self._finish(step, State.TIMED_OUT, error)
         return self._again(step, error, State.TIMED_OUT)
 
     def lost(self, step: int, error: ErrorInfo, *, started: bool | None) -> Actions:
         """The replica of a step died; ``started`` is None when nobody can tell whether the body had started."""
-        if self._state[step] >= State.COMPLETED:
+        if not self._is_out(step):
             return Actions()
-        if self._winding_up is not None:
-            return self._finish(step, *self._winding_up)
         if started is False:
             return self.returned(step)
+        if self._winding_up is not None:
+            return self._finish(step, *self._winding_up)
         if self._steps[step].idempotent:
             return self._again(step, error, State.FAILED, wait=False)
         text = f"Outcome unknown: {error.message}; the operation is not idempotent, so it was not run again"
@@ -277,7 +284,14 @@ class Plan:
         return self._finish(step, State.FAILED, ErrorInfo(code, text, "OutcomeUnknownError", ("OutcomeUnknownError",)))
 
     def stopped(self, step: int) -> Actions:
-        """The body of a step ended because it was asked to."""
+        """The body of a step ended because it was asked to.
+
+        Where nobody wants the run to end, the request was meant for another step of the same call.
+        """
+        if not self._is_out(step):
+            return Actions()
+        if self._winding_up is None and self._steps[step].idempotent:
+            return self.returned(step)
         return self._finish(step, *(self._winding_up or _Stop(State.CANCELLED, _cancelled("Cancelled"))))
 
     def refused(self, step: int, error: ErrorInfo) -> Actions:
@@ -298,19 +312,27 @@ class Plan:
     def _finish(self, step: int, state: State, error: ErrorInfo | None) -> Actions:
         actions = Actions()
         if self._state[step] < State.COMPLETED:
-            self.started(step)
+            # What was answered by the cache, or refused, was no attempt.
+            self._tries[step] += self._state[step] is State.HANDED
+            self._move(step, State.RUNNING)
             self._end(step, state, error, actions)
         return self._tell(actions)
 
     def _wind_up(self, stop: _Stop) -> Actions:
         actions = Actions()
+        if self._winding_up is not None:
+            return actions
         self._winding_up = stop
         for step in self.unfinished():
-            if self._state[step] in (State.RUNNING, State.HANDED):
+            if self._is_out(step):
                 actions.stop.append(step)
             else:
                 self._end(step, *stop, actions)
         return self._tell(actions)
+
+    def _is_out(self, step: int) -> bool:
+        """Whether a replica has the step; what is reported of others is a late duplicate."""
+        return self._state[step] in (State.HANDED, State.RUNNING)
 
     def _may_repeat(self, step: int, error: ErrorInfo) -> bool:
         return self._steps[step].idempotent and is_transient(error, self._steps[step].retry)
@@ -322,7 +344,7 @@ class Plan:
         tries = self._tries[step]
         seconds = next_wait(self._steps[step].retry, tries, self._random)
         if seconds is None or self._winding_up is not None:
-            if tries > 1:
+            if seconds is None and tries > 1:
                 state, error = State.FAILED, error._replace(code=ErrorCode.RETRY_EXHAUSTED.value)
             self._end(step, state, error, actions)
         elif wait:
@@ -397,7 +419,7 @@ class Plan:
     def _skip_rest(self, failed: int, actions: Actions) -> None:
         # What was handed to a replica may have started: it ends by itself, or comes back and is skipped then.
         for step in self.unfinished():
-            if self._state[step] in (State.WAITING, State.READY):
+            if self._state[step] in (State.WAITING, State.READY, State.BACKOFF):
                 self._skip(step, failed, actions)
 
     def _skip(self, step: int, cause: int, actions: Actions) -> None:
@@ -418,7 +440,7 @@ def _kept(keep: Literal["all", "last"] | Iterable[int], count: int) -> frozenset
         return None
     if keep == "last":
         return frozenset({count - 1})
-    return frozenset(keep)  # type: ignore[arg-type]  # the two words are dealt with above
+    return frozenset(keep)
 
 
 def _cancelled(message: str) -> ErrorInfo:

@@ -6,7 +6,7 @@ from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 T = TypeVar("T")
 
@@ -79,8 +79,9 @@ class FairQueue(Generic[T]):
         removed: list[T] = []
         for priority, level in list(self._levels.items()):
             for owner, line in list(level.items()):
-                kept = deque(ticket for ticket in line if not unwanted(ticket))
-                removed.extend(_missing(line, kept, unwanted))
+                kept: deque[T] = deque()
+                for ticket in line:
+                    (removed if unwanted(ticket) else kept).append(ticket)
                 if kept:
                     level[owner] = kept
                 else:
@@ -89,7 +90,3 @@ class FairQueue(Generic[T]):
                 del self._levels[priority]
         self._length -= len(removed)
         return removed
-
-
-def _missing(line: Iterable[T], kept: deque[T], unwanted: Callable[[T], bool]) -> list[T]:
-    return [ticket for ticket in line if unwanted(ticket)] if len(kept) != len(list(line)) else []

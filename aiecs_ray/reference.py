@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from itertools import chain, islice
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -19,11 +20,12 @@ from aiecs_ray.errors import (
     ReferenceForbiddenError,
     ReferencePathError,
     ReferenceSyntaxError,
+    shorten,
 )
 from aiecs_ray.packing import Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
 Path = tuple[str | int, ...]
 
@@ -32,7 +34,10 @@ MAX_DEPTH = 64
 MAX_REFERENCES = 256
 """How many different references one operation may contain."""
 _SHOWN_NAMES = 10
+_SHOWN_TEXT = 40
 _MAX_DIGITS = 100
+_REMEMBERED = 16
+"""Containers with so many others inside are walked once only, wherever they stand."""
 
 _HEAD = "$result"
 _ELEMENT = re.compile(
@@ -81,7 +86,10 @@ def parse(text: str) -> Reference:
         match = _ELEMENT.match(text, position)
         if match is None:
             raise ReferenceSyntaxError(text, _problem(text, position))
-        elements.append(_element(match, text))
+        element = _element(match, text)
+        if elements and type(element) is str and element.startswith("_"):
+            raise ReferenceForbiddenError(text, "names that start with '_' are private")
+        elements.append(element)
         position = match.end()
     if not elements or text[len(_HEAD)] != "[":
         raise ReferenceSyntaxError(text, "it needs the index or the id of a step, as in $result[0]")
@@ -92,14 +100,12 @@ def _element(match: re.Match[str], text: str) -> str | int:
     if (digits := match["index"]) is not None:
         # An index of thousands of digits is only ever out of range; int() would refuse it.
         return int(digits[:_MAX_DIGITS])
-    if (name := match["name"]) is None:
-        try:
-            name = json.loads(match["key"])
-        except ValueError:
-            raise ReferenceSyntaxError(text, "the quoted key is not a valid string") from None
-    if name.startswith("_"):
-        raise ReferenceForbiddenError(text, "names that start with '_' are private")
-    return name
+    if (name := match["name"]) is not None:
+        return name
+    try:
+        return str(json.loads(match["key"]))
+    except ValueError:
+        raise ReferenceSyntaxError(text, "the quoted key is not a valid string") from None
 
 
 def _problem(text: str, position: int) -> str:
@@ -112,13 +118,15 @@ def _problem(text: str, position: int) -> str:
 class References:
     """Takes the references out of one operation's parameters and leaves slots in their place."""
 
-    __slots__ = ("_known", "_visit", "inputs")
+    __slots__ = ("_known", "_seen", "_visit", "_walked", "inputs")
 
     def __init__(self, visit: Callable[[Any], Any] | None = None) -> None:
         self.inputs: list[Any] = []
         """What each slot reads, in order: a :class:`Reference`, or what ``visit`` returned."""
         self._known: dict[Any, Slot] = {}
         self._visit = visit
+        self._walked = 0
+        self._seen: dict[int, tuple[Any, int, Any]] = {}
 
     def take_from(self, params: dict[str, Any]) -> dict[str, Any]:
         """Return ``params`` with a slot for every reference and escaped texts unescaped.
@@ -147,26 +155,39 @@ class References:
         if kind is dict or kind is list or kind is tuple:
             if depth >= MAX_DEPTH:
                 raise InvalidParamsError(f"Parameters nest deeper than {MAX_DEPTH} levels, or contain themselves")
-            return self._container(kind, value, depth + 1)
+            return self._once(kind, value, depth)
         if self._visit is not None and (source := self._visit(value)) is not None:
             return self.slot(id(value), source)
         return value
 
+    def _once(self, kind: type, value: Any, depth: int) -> Any:
+        """Walk a container; lists that hold one another many times over would otherwise take for ever."""
+        if (seen := self._seen.get(id(value))) is not None and depth <= seen[1]:
+            return seen[2]
+        before = self._walked
+        self._walked += 1
+        after = self._container(kind, value, depth + 1)
+        if self._walked - before > _REMEMBERED:
+            # With the container itself, so that its id stays its own.
+            self._seen[id(value)] = (value, depth, after)
+        return after
+
     def _container(self, kind: type, value: Any, depth: int) -> Any:
-        # A list that another thread is changing must be read once.
-        before = list(value.values()) if kind is dict else list(value)
+        # A container that another thread is changing must be read once.
+        items = list(value.items()) if kind is dict else []
+        before = [part for _, part in items] if kind is dict else list(value)
         after = [self._walk(part, depth) for part in before]
         if all(new is old for new, old in zip(after, before, strict=True)):
             return value
         if kind is dict:
-            return dict(zip(value, after, strict=True))
+            return {key: new for (key, _), new in zip(items, after, strict=True)}
         return after if kind is list else tuple(after)
 
     def _text(self, text: str) -> Any:
         if is_reference(text):
             reference = parse(text)
             return self.slot((reference.target, reference.path), reference)
-        return text[1:] if _ESCAPED.match(text) else text
+        return text[1:] if _ESCAPED.match(text) and is_reference(text[text.rindex("$") :]) else text
 
 
 def look_up(value: Any, path: Path, text: str = "") -> Any:
@@ -181,35 +202,32 @@ def look_up(value: Any, path: Path, text: str = "") -> Any:
     for element in path:
         found = _entry(value, element)
         if found is _MISSING or _is_code(found):
-            raise ReferencePathError(text, _shown(element), f"a value of type {type(value).__name__}", _names(value))
+            where = f"a value of type {_class_name(type(value))}"
+            raise ReferencePathError(text, _shown(element), where, _names(value))
         value = found
     return value
 
 
 def _entry(value: Any, element: str | int) -> Any:
     kind = type(value)
-    if type(element) is str and element.startswith("_"):
+    if _is_private(element):
         return _MISSING
     if issubclass(kind, dict):
         # The methods of dict itself: a subclass may have replaced its own.
         found = dict.get(value, element, _MISSING)
         if found is not _MISSING or kind is dict:
             return found
-    if type(element) is int:
-        return _indexed(kind, value, element)
-    if (fields := _class_entry(kind, "_fields")) is not _MISSING and issubclass(kind, tuple):
-        return tuple.__getitem__(value, fields.index(element)) if element in fields else _MISSING
     if _is_frame(kind):
         return value[element] if element in value.columns else _MISSING
-    if (found := dict.get(_instance_dict(kind, value), element, _MISSING)) is not _MISSING:
+    return _indexed(kind, value, element) if type(element) is int else _field(kind, value, str(element))
+
+
+def _field(kind: type, value: Any, name: str) -> Any:
+    if name in (fields := _tuple_fields(kind)):
+        return _indexed(kind, value, fields.index(name))
+    if (found := dict.get(_instance_dict(kind, value), name, _MISSING)) is not _MISSING:
         return found
-    member = _class_entry(kind, element) if element in _dataclass_fields(kind) else _MISSING
-    if type(member) is MemberDescriptorType:
-        try:
-            return member.__get__(value, kind)
-        except AttributeError:
-            return _MISSING
-    return _MISSING
+    return _slot_field(kind, value, name)
 
 
 def _indexed(kind: type, value: Any, index: int) -> Any:
@@ -223,21 +241,45 @@ def _indexed(kind: type, value: Any, index: int) -> Any:
     return _MISSING
 
 
-def _class_entry(kind: type, name: str | int) -> Any:
-    for owner in type.mro(kind):
+def _slot_field(kind: type, value: Any, name: str) -> Any:
+    """The field of a dataclass with slots; what a class only claims to be one is none."""
+    member = _class_entry(kind, name) if name in _dataclass_fields(kind) else _MISSING
+    if type(member) is not MemberDescriptorType:
+        return _MISSING
+    try:
+        return member.__get__(value, kind)
+    except (AttributeError, TypeError):
+        return _MISSING
+
+
+def _class_entry(kind: type, name: str) -> Any:
+    # Not ``kind.__mro__``: a metaclass may answer that itself.
+    for owner in type.__dict__["__mro__"].__get__(kind):
         namespace = type.__dict__["__dict__"].__get__(owner)
         if name in namespace:
             return namespace[name]
     return _MISSING
 
 
+def _class_name(kind: type) -> str:
+    return str(type.__dict__["__name__"].__get__(kind))
+
+
 def _instance_dict(kind: type, value: Any) -> dict[str, Any]:
     descriptor = _class_entry(kind, "__dict__")
-    if type(descriptor) is GetSetDescriptorType:
+    if type(descriptor) is not GetSetDescriptorType:
+        return {}
+    try:
         entries = descriptor.__get__(value, kind)
-        if type(entries) is dict:
-            return entries
-    return {}
+    except (AttributeError, TypeError):
+        return {}
+    return entries if type(entries) is dict else {}
+
+
+def _tuple_fields(kind: type) -> tuple[str, ...]:
+    """The field names of a named tuple; a class that only looks like one has none."""
+    fields = _class_entry(kind, "_fields") if issubclass(kind, tuple) else ()
+    return fields if type(fields) is tuple and all(type(name) is str for name in fields) else ()
 
 
 def _dataclass_fields(kind: type) -> dict[str, Any]:
@@ -257,25 +299,34 @@ def _is_code(value: Any) -> bool:
 def _names(value: Any) -> tuple[str, ...]:
     """Return what a path could have named in ``value``, at most ten."""
     kind = type(value)
-    names: list[Any]
+    names: Iterable[Any]
     if issubclass(kind, dict):
         names = list(dict.keys(value))
-    elif (fields := _class_entry(kind, "_fields")) is not _MISSING and issubclass(kind, tuple):
-        names = list(fields)
+    elif fields := _tuple_fields(kind):
+        names = fields
     elif issubclass(kind, (list, tuple)):
         length = list.__len__(value) if issubclass(kind, list) else tuple.__len__(value)
         return (f"indexes 0 to {length - 1}",) if length else ("nothing: it is empty",)
     elif _is_frame(kind):
-        names = list(value.columns)
+        names = value.columns
     else:
-        names = [*_instance_dict(kind, value), *(n for n in _dataclass_fields(kind))]
-    public = dict.fromkeys(_shown(name) for name in names if type(name) in (str, int) and not _is_private(name))
-    return tuple(public)[:_SHOWN_NAMES]
+        names = chain(_instance_dict(kind, value), _dataclass_fields(kind))
+    return tuple(islice(_public(names), _SHOWN_NAMES))
+
+
+def _public(names: Iterable[Any]) -> Iterator[str]:
+    shown: set[str] = set()
+    for name in names:
+        # Told apart by identity: a metaclass may compare for itself.
+        plain = type(name) is str or type(name) is int
+        if plain and not _is_private(name) and (text := _shown(name)) not in shown:
+            shown.add(text)
+            yield text
 
 
 def _is_private(name: str | int) -> bool:
-    return isinstance(name, str) and name.startswith("_")
+    return type(name) is str and name.startswith("_")
 
 
 def _shown(element: str | int) -> str:
-    return repr(element)[:40]
+    return repr(element[:_SHOWN_TEXT])[:_SHOWN_TEXT] if type(element) is str else shorten(element, _SHOWN_TEXT)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-DEADLINE = 30.0
+DEADLINE = 15.0
 """Seconds after which something that should have happened has not."""
 
 

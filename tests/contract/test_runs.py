@@ -20,6 +20,7 @@ from tests.contract.probes import Gate, Ledger, note, op, visit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.timeout(40)
 MODES = ("sequence", "parallel", "batch")
 
 
@@ -37,8 +38,8 @@ class Desk:
         note(ledger, text)
         return value
 
-    def visit(self, gate: int, text: str = "") -> str:
-        return visit(gate, text)
+    def visit(self, gate: int | None = None, text: str = "") -> str:
+        return visit(gate, text) if gate is not None else "nobody there"
 
 
 class Printer:
@@ -85,6 +86,18 @@ def test_no_operations_give_no_results(desk: Runtime, mode: Any) -> None:
 
 
 def test_results_keep_their_place_however_late_they_come(desk: Runtime, gate: Gate) -> None:
+    run = desk.submit([op("desk.visit", gate=gate.port), op("printer.show", value="quick")], "parallel")
+    visitor, stream = gate.arrival(), run.stream()
+
+    first = next(stream)
+    visitor.let_go("slow")
+
+    assert first[0] == 1
+    assert values(run.result()) == ["slow", "<quick>"]
+
+
+def test_a_quick_operation_does_not_wait_behind_a_long_one(desk: Runtime, gate: Gate) -> None:
+    desk.run([op("desk.give") for _ in range(10)])
     run = desk.submit([op("desk.visit", gate=gate.port), op("desk.give", value="quick")], "parallel")
     visitor, stream = gate.arrival(), run.stream()
 
@@ -93,6 +106,18 @@ def test_results_keep_their_place_however_late_they_come(desk: Runtime, gate: Ga
 
     assert first[0] == 1
     assert values(run.result()) == ["slow", "quick"]
+
+
+def test_a_result_does_not_wait_for_the_step_after_it(desk: Runtime, gate: Gate) -> None:
+    desk.run([op("desk.visit") for _ in range(3)])
+    run = desk.submit([op("desk.give", value="early"), op("desk.visit", gate=gate.port)])
+    visitor, stream = gate.arrival(), run.stream()
+
+    index, first = next(stream)
+    visitor.let_go("late")
+
+    assert (index, first.result) == (0, "early")
+    assert values(run.result()) == ["early", "late"]
 
 
 def test_a_sequence_runs_one_after_the_other(desk: Runtime, ledger: Ledger) -> None:
@@ -373,7 +398,7 @@ def test_on_step_hears_of_every_step_in_the_callers_thread(desk: Runtime, mode: 
 
 def test_on_step_that_raises_ends_the_run(desk: Runtime, ledger: Ledger, gate: Gate) -> None:
     operations = [
-        op("desk.give"),
+        op("printer.show", value=0),
         op("desk.visit", gate=gate.port),
         *(op("desk.note", ledger=ledger.path) for _ in range(5)),
     ]

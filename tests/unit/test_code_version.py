@@ -23,6 +23,7 @@ import functools
 import math
 from dataclasses import dataclass
 from math import floor as rounded
+from statistics import mean as middle
 
 LIMIT = 10
 TABLE = {"a": 1}
@@ -69,7 +70,7 @@ class Tool(Base):
     def run(self, x, factor=2):
         "What run does."
         # a comment
-        return helper(x) * factor + TABLE["a"] + cached(x) + rounded(math.pi)
+        return helper(x) * factor + TABLE["a"] + cached(x) + rounded(math.pi) + middle([x])
 
     @property
     def size(self):
@@ -90,7 +91,8 @@ EDITS = {
     "a base class": ("return 1", "return 2"),
     "a class that it uses": ("size: int = 3", "size: int = 4"),
     "what a name stands for": ("import math", "import cmath as math"),
-    "an imported function": ("import floor as", "import ceil as"),
+    "an imported function": ("import mean as", "import median as"),
+    "an imported function without source": ("import floor as", "import ceil as"),
     "an annotation": ("def run(self, x,", "def run(self, x: int,"),
     "a change of a constant in place": ("SCALE =", 'TABLE["b"] = 2\nSCALE ='),
 }
@@ -335,6 +337,19 @@ def test_modules_of_the_users_own_are_followed(folder: Path) -> None:
         versions.append(code_version(load(folder, "users_tool", tool).Tool))
 
     assert [version == first for version in versions] == [False, False, False, True]
+
+
+def test_a_constant_of_another_module_counts_by_the_statements_that_make_it(folder: Path) -> None:
+    tool = "from clients import CLIENT as client\n\nclass Tool:\n    def run(self, x):\n        return client.get(x)\n"
+    clients = "class Client:\n    def __init__(self, url):\n        self.url = url\n\nCLIENT = Client('a')\n"
+
+    versions = []
+    for text in (clients, clients.replace("'a'", "'bb'"), clients.replace("= url", "= [url]"), clients):
+        load(folder, "clients", text)
+        versions.append(code_version(load(folder, "users_tool", tool).Tool))
+
+    assert len(set(versions)) == 3
+    assert versions[0] == versions[3]
 
 
 def test_installed_packages_are_not_followed(folder: Path) -> None:

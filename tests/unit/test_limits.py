@@ -171,11 +171,11 @@ def test_no_rate_is_no_limit() -> None:
 
 def test_a_faster_rate_shortens_the_pause_that_is_running() -> None:
     pacer = Pacer(0.01)
-    pacer.reserve(0.0)
+    pacer.reserve(1000.0)
 
     pacer.set_rate(10)
 
-    assert pacer.reserve(0.0) == pytest.approx(0.1)
+    assert pacer.reserve(1000.0) == pytest.approx(1000.1)
 
 
 def test_a_slower_rate_lengthens_the_pause_that_is_running() -> None:

@@ -197,6 +197,22 @@ def test_errors_are_named_by_classes_or_names(on: object, expected: tuple[str, .
 @pytest.mark.parametrize(
     "value",
     [
+        {"attempts": 1},
+        {"attempts": 100},
+        {"wait_min": 0.0, "wait_max": 0.0, "multiplier": 0.0},
+        {"wait_min": 5.0, "wait_max": 5.0},
+        {"wait_max": 86_400.0},
+    ],
+)
+def test_the_ends_of_each_range_are_taken(value: dict[str, Any]) -> None:
+    options = parse_retry(value)
+
+    assert {name: getattr(options, name) for name in value} == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
         0,
         -1,
         101,

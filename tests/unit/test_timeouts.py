@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +150,26 @@ async def test_the_block_gives_a_future_that_fails_at_the_limit() -> None:
     assert str(kept[0].exception()) == "Operation timed out after 0.02s"
 
 
+async def test_a_future_that_nobody_looks_at_is_no_complaint() -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+
+    with pytest.raises(TimeoutError):
+        await inside_with(SHORT, sleep_long)
+    gc.collect()
+
+    assert complaints == []
+
+
+async def test_a_body_in_time_leaves_no_timer_behind() -> None:
+    limit = timeout_context(LONG)
+
+    with limit:
+        await asyncio.sleep(0)
+
+    assert limit._handle.cancelled()
+
+
 async def test_the_future_of_a_body_in_time_is_cancelled_so_that_nobody_waits_for_it() -> None:
     with timeout_context(LONG) as future:
         await asyncio.sleep(0)
@@ -202,11 +223,14 @@ def test_a_limit_that_is_no_positive_number_is_refused(seconds: Any) -> None:
 
 async def test_the_text_shows_the_limit_as_it_was_given() -> None:
     limit = timeout_context(30)
+    kept: list[asyncio.Future[None]] = []
 
     async def body() -> None:
-        async with limit:
+        async with limit as future:
+            kept.append(future)
             limit._scope.reschedule(0)
             await asyncio.sleep(LONG)
 
     with pytest.raises(TimeoutError, match=r"^Operation timed out after 30s$"):
         await body()
+    assert str(kept[0].exception()) == "Operation timed out after 30s"

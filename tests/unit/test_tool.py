@@ -276,12 +276,13 @@ def test_what_cannot_be_a_tool_is_refused_by_name(cls: Any, message: str) -> Non
 
 
 def test_ray_actor_class_is_refused_without_importing_ray() -> None:
+    loaded = set(sys.modules)
     made = types.new_class("ActorClass")
     made.__module__ = "ray.actor"
 
     with pytest.raises(InvalidToolError, match=r"already a Ray actor \(@ray.remote\)"):
         describe(made())
-    assert "ray" not in sys.modules
+    assert "ray" not in set(sys.modules) - loaded
 
 
 @pytest.mark.parametrize(
