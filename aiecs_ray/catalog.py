@@ -96,7 +96,7 @@ def to_spec(definition: ToolDef, runtime_env: Mapping[str, Any]) -> ToolSpec:
     """
     options = {field.name: getattr(definition.options, field.name) for field in dataclasses.fields(definition.options)}
     options = {name: dict(value) if isinstance(value, Mapping) else value for name, value in options.items()}
-    environment = {**runtime_env, **(definition.options.runtime_env or {})}
+    environment = _merged(runtime_env, definition.options.runtime_env or {})
     options["runtime_env"] = environment or None
     source = ship(definition.cls, runtime_env=environment or None)
     try:
@@ -109,6 +109,14 @@ def to_spec(definition: ToolDef, runtime_env: Mapping[str, Any]) -> ToolSpec:
     key = f"{definition.name}@{definition.version[:16]}-{short}"
     operations = tuple(_describe(operation) for operation in definition.operations.values())
     return ToolSpec(key, definition.name, source, definition.version, options, operations, definition.has_async)
+
+
+def _merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {**common, **own}
+    if "env_vars" in common and "env_vars" in own:
+        # As Ray merges them: variable by variable.
+        merged["env_vars"] = {**common["env_vars"], **own["env_vars"]}
+    return merged
 
 
 def _describe(operation: OperationDef) -> dict[str, Any]:

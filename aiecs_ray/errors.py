@@ -223,10 +223,8 @@ class ReferenceForwardError(ReferenceRangeError):
     """A reference names its own step or a later one."""
 
     def __str__(self) -> str:
-        return (
-            f"Referenced result index {shorten(self.target)} out of range: "
-            f"step {self.position} can only refer to earlier steps"
-        )
+        name = repr(shorten(self.target)) if isinstance(self.target, str) else f"index {shorten(self.target)}"
+        return f"Referenced result {name} out of range: step {self.position} can only refer to earlier steps"
 
 
 # --- E007: a reference could not be evaluated -----------------------------------------------------------

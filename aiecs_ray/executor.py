@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
+import contextlib
 import logging
 import secrets
-from typing import TYPE_CHECKING, Any, Self
+import threading
+from itertools import count
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from aiecs_ray.collector import undisturbed
 from aiecs_ray.config import ExecutorConfig
 from aiecs_ray.context import Context
 from aiecs_ray.errors import (
+    AiecsError,
     ExecutionError,
     InvalidInputError,
     InvalidOperationsError,
@@ -26,6 +30,8 @@ from aiecs_ray.messages import Limits, RetryOptions
 from aiecs_ray.operation import check_params, parse_operations
 from aiecs_ray.results import to_error, to_step_result, to_value
 from aiecs_ray.run_options import Prepared, RunOptions
+from aiecs_ray.saving import follow, saver
+from aiecs_ray.templates import extract_tool_calls
 from aiecs_ray.tool_calls import ToolCalls, to_operations
 from aiecs_ray.tool_executor import ToolExecutor
 
@@ -33,11 +39,16 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from types import TracebackType
 
+    from aiecs_ray.actors.coordinator import Answer
     from aiecs_ray.interfaces import ICacheProvider, IToolExecutor, IToolProvider
     from aiecs_ray.model import TaskStepResult
     from aiecs_ray.proxies import ToolProxy
     from aiecs_ray.results import Opened
+    from aiecs_ray.run import Run
     from aiecs_ray.runtime import Runtime
+    from aiecs_ray.saving import Save
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +56,6 @@ ITEM_ERRORS = (ExecutionError, InvalidParamsError, UpstreamFailedError)
 """Errors of one operation of a list that become its own result; the others refuse the list before anything runs."""
 CONCURRENT_ITEM_ERRORS = (*ITEM_ERRORS, ReferenceRangeError)
 """Where operations do not depend on their order, a reference that cannot resolve is its own item's error (C-07)."""
-_BOTH_ARGUMENTS = 2
-_ALL_ARGUMENTS = 4
 
 
 class OperationExecutor(IOperationExecutor):
@@ -88,7 +97,9 @@ class OperationExecutor(IOperationExecutor):
         if tool_provider is not None or cache_provider is not None or self.tool_executor is not own:
             self._injection = Injection(self.tool_executor, tool_provider, cache_provider)
         self._name = secrets.token_hex(8)
+        # The tools that were used; None until somebody asks for the proxy itself.
         self._proxies: dict[str, Any] = {}
+        self._lock = threading.Lock()
         self._total = 0
         self._failed = 0
         self._tool_calls: ToolCalls | None = None
@@ -111,9 +122,12 @@ class OperationExecutor(IOperationExecutor):
             OperationFailedError: the tool raised; text "Error executing {operation}: {its message}".
         """
         context = _context([params])
-        prepared = await self._prepare([{"operation": operation_spec, "params": params}], context=context)
-        opened = (await self._execute(prepared))[0]
-        return to_value(opened, operation_spec)
+        try:
+            prepared = await self._prepare([{"operation": operation_spec, "params": params}], context=context)
+        except AiecsError:
+            self._add(1, 1)
+            raise
+        return await self._execute(prepared, lambda opened: to_value(opened[0], operation_spec))
 
     async def batch_execute_operations(
         self, operations: list[dict[str, Any]], *, context_results: Sequence[Any] | None = None
@@ -131,11 +145,7 @@ class OperationExecutor(IOperationExecutor):
             context_results=context_results,
             tolerate=CONCURRENT_ITEM_ERRORS,
         )
-        opened = await self._execute(prepared)
-        return [
-            one.value if one.error is None else to_error(one, spec, index)
-            for index, (one, spec) in enumerate(zip(opened, prepared.specs, strict=True))
-        ]
+        return await self._execute(prepared, lambda opened: list(map(_value_or_error, opened, prepared.specs, count())))
 
     async def execute_operations_sequence(  # noqa: PLR0913  # the documents' signature
         self,
@@ -146,12 +156,14 @@ class OperationExecutor(IOperationExecutor):
         save_callback: Callable[..., Any] | None = None,
         *,
         context_results: Sequence[Any] | None = None,
+        deadline: float | None = None,
     ) -> list[TaskStepResult]:
         """Run operations one after the other; ``$result[i]`` in parameters is an earlier result.
 
         With ``stop_on_failure`` the failing step is the last one of the list. ``save_callback`` gets
         (user_id, task_id, index, result) or, with two parameters, (step, result), for each step as it ends, the
-        failing one too; it may be async, and what it raises is logged and loses nothing (C-16, C-17).
+        failing one too; it may be async, and what it raises is logged and loses nothing (C-16, C-17). ``deadline`` is
+        seconds for the whole list; with it, an attempt has no limit of its own unless its operation says so.
 
         Raises:
             ValueError: an operation is malformed, or a reference can never resolve; nothing has run (C-04).
@@ -163,14 +175,11 @@ class OperationExecutor(IOperationExecutor):
             context=Context(user_id, task_id),
             stop_on_failure=stop_on_failure,
             context_results=context_results,
+            deadline=deadline,
             tolerate=tolerate,
         )
-        if save_callback is None:
-            opened = await self._execute(prepared)
-            results = [to_step_result(one, spec) for one, spec in zip(opened, prepared.specs, strict=True)]
-        else:
-            results = await self._follow(prepared, _saver(save_callback, user_id, task_id), stop=stop_on_failure)
-        return _up_to_failure(results) if stop_on_failure else results
+        save = None if save_callback is None else saver(save_callback, user_id, task_id)
+        return await self._execute(prepared, lambda opened: list(map(to_step_result, opened, prepared.specs)), save)
 
     async def execute_parallel_operations(
         self, operations: list[dict[str, Any]], *, context_results: Sequence[Any] | None = None
@@ -184,11 +193,12 @@ class OperationExecutor(IOperationExecutor):
             context_results=context_results,
             tolerate=CONCURRENT_ITEM_ERRORS,
         )
-        opened = await self._execute(prepared)
-        return [
-            to_step_result(one, spec, step=f"parallel_{index}_{spec}" if prefixed else spec, kind="parallel operation")
-            for index, (one, spec) in enumerate(zip(opened, prepared.specs, strict=True))
-        ]
+
+        def result(one: Opened, spec: str, index: int) -> TaskStepResult:
+            name = f"parallel_{index}_{spec}" if prefixed else spec
+            return to_step_result(one, spec, step=name, kind="parallel operation")
+
+        return await self._execute(prepared, lambda opened: list(map(result, opened, prepared.specs, count())))
 
     async def batch_tool_calls(
         self, tool_calls: list[dict[str, Any]], tool_executor_func: Callable[..., Awaitable[Any]] | None = None
@@ -203,9 +213,10 @@ class OperationExecutor(IOperationExecutor):
         if self._tool_calls is None:
             self._tool_calls = ToolCalls(self.execution_utils)
         results = await self._tool_calls.run(tool_calls, tool_executor_func, self._check_config())
-        self._total += len(results)
-        self._failed += sum(isinstance(result, BaseException) for result in results)
+        self._add(len(results), sum(isinstance(result, BaseException) for result in results))
         return results
+
+    extract_tool_calls = staticmethod(extract_tool_calls)
 
     def get_tool_instance(self, tool_name: str) -> ToolProxy:
         """Return the tool: an object whose methods run in its replicas. The same object at each call.
@@ -213,7 +224,7 @@ class OperationExecutor(IOperationExecutor):
         Raises:
             AttributeError: no such tool.
         """
-        if tool_name not in self._proxies:
+        if self._proxies.get(tool_name) is None:
             self._proxies[tool_name] = (
                 self._injection.get_tool(tool_name) if self._injection is not None else self.runtime.tools[tool_name]
             )
@@ -234,7 +245,7 @@ class OperationExecutor(IOperationExecutor):
         return {
             "cached_tools": len(self._proxies),
             "tool_names": list(self._proxies),
-            "semaphore_value": int(rate) if rate is not None else config.batch_size,
+            "semaphore_value": config.batch_size if rate is None else max(1, int(rate)),
             "config": {"batch_size": config.batch_size, "rate_limit": rate, "enable_cache": config.enable_cache},
             "total_operations": self._total,
             "failed_operations": self._failed,
@@ -281,7 +292,7 @@ class OperationExecutor(IOperationExecutor):
         utils = self.execution_utils
         backoff = float(utils.retry_backoff)
         options["retry"] = RetryOptions(attempts=utils.retry_attempts, multiplier=backoff)
-        options["timeout"] = config.timeout
+        options["timeout"] = config.timeout if options.get("deadline") is None else None
         options["timeouts"] = utils.operation_timeouts
         options["cache"] = None if config.enable_cache else "off"
 
@@ -291,52 +302,79 @@ class OperationExecutor(IOperationExecutor):
                 self._injection.learn(parse_operations(operations))
             return self.runtime.prepare(operations, RunOptions(**options))
 
-        return await asyncio.to_thread(prepare)
+        prepared = await asyncio.to_thread(prepare)
+        for tool in prepared.tools.values():
+            self._proxies.setdefault(tool.name)
+        return prepared
 
-    async def _execute(self, prepared: Prepared) -> list[Opened]:
+    async def _execute(self, prepared: Prepared, convert: Callable[[list[Opened]], T], save: Save | None = None) -> T:
+        found = await (self._wait(prepared) if save is None else self._follow(prepared, save))
+
+        def take() -> T:
+            # Thousands of results are read beside the caller's loop, not on it.
+            with undisturbed(len(prepared.specs)):
+                opened = found if isinstance(found, list) else self.runtime.open_answer(found, prepared)
+                if prepared.request.stop_on_failure:
+                    opened = opened[: next((end for end, one in enumerate(opened, 1) if one.error is not None), None)]
+                self._count(opened, prepared)
+                return convert(opened)
+
+        return await asyncio.to_thread(take)
+
+    async def _wait(self, prepared: Prepared) -> Answer:
         runtime = self.runtime
-        sent = await asyncio.to_thread(runtime.start_execute, prepared)
+        starting = asyncio.ensure_future(asyncio.to_thread(runtime.start_execute, prepared))
         try:
-            answer = await asyncio.wrap_future(sent)
+            return await asyncio.wrap_future(await asyncio.shield(starting))
         except asyncio.CancelledError:
             # The caller goes on once nothing of the run can happen any more.
-            await asyncio.shield(asyncio.wrap_future(runtime.cancel(prepared)))
+            await asyncio.shield(_end(runtime, prepared, starting))
             raise
-        opened = await asyncio.to_thread(runtime.open_answer, answer, prepared)
-        self._count(opened, prepared)
-        return opened
 
-    async def _follow(
-        self, prepared: Prepared, save: Callable[[int, TaskStepResult], Awaitable[None]], *, stop: bool
-    ) -> list[TaskStepResult]:
+    async def _follow(self, prepared: Prepared, save: Save) -> list[Opened]:
         runtime = self.runtime
-        run = await asyncio.to_thread(runtime.start, prepared)
-        results: dict[int, TaskStepResult] = {}
+        starting = asyncio.ensure_future(asyncio.to_thread(runtime.start, prepared))
+        found: dict[int, Opened] = {}
         failed = False
         try:
-            steps = run.stream()
-            while (found := await asyncio.to_thread(next, steps, None)) is not None:
-                index, result = found
-                results[index] = result
-                if not (stop and failed):
-                    await save(index, result)
-                failed = failed or not result.completed
-        except asyncio.CancelledError:
-            await asyncio.shield(asyncio.to_thread(run.cancel))
-            raise
+            async for index, one in follow(runtime, await asyncio.shield(starting)):
+                found[index] = one
+                if not (failed and prepared.request.stop_on_failure):
+                    await save(index, to_step_result(one, prepared.specs[index]))
+                failed = failed or one.error is not None
         finally:
-            await asyncio.shield(asyncio.to_thread(run.release))
-        self._total += len(results)
-        self._failed += sum(not result.completed for result in results.values())
-        return [results[index] for index in sorted(results)]
+            # What still runs, because this was cancelled, is stopped before it is forgotten.
+            await asyncio.shield(_release(starting))
+        return [found[index] for index in sorted(found)]
+
+    def _add(self, total: int, failed: int) -> None:
+        with self._lock:
+            self._total += total
+            self._failed += failed
 
     def _count(self, opened: Sequence[Opened], prepared: Prepared) -> None:
-        self._total += len(opened)
-        for index, (one, spec) in enumerate(zip(opened, prepared.specs, strict=True)):
-            if one.error is None:
-                continue
-            self._failed += 1
-            logger.debug("operation %d (%s) failed: %s\n%s", index, spec, one.error.message, one.error.traceback)
+        self._add(len(opened), sum(one.error is not None for one in opened))
+        if not logger.isEnabledFor(logging.DEBUG):
+            return
+        for index, (one, spec) in enumerate(zip(opened, prepared.specs, strict=False)):
+            logger.debug("operation %d (%s) %s in %.3fs", index, spec, one.settled.status, one.settled.seconds)
+            if one.error is not None:
+                logger.debug("operation %d (%s) failed: %s\n%s", index, spec, one.error.message, one.error.traceback)
+
+
+async def _end(runtime: Runtime, prepared: Prepared, starting: Awaitable[Any]) -> None:
+    # What did not start, or has ended and is forgotten, needs no end.
+    with contextlib.suppress(AiecsError):
+        await starting
+        await asyncio.wrap_future(runtime.cancel(prepared))
+
+
+async def _release(starting: Awaitable[Run]) -> None:
+    await asyncio.to_thread((await starting).release)
+
+
+def _value_or_error(opened: Opened, spec: str, index: int) -> Any:
+    return opened.value if opened.error is None else to_error(opened, spec, index)
 
 
 def _params_of(operations: Any) -> list[Any]:
@@ -360,39 +398,3 @@ def _context(params: Sequence[Any]) -> Context:
     except InvalidInputError:
         # Parameters of these names that are no ids belong to the tool.
         return Context()
-
-
-def _up_to_failure(results: list[TaskStepResult]) -> list[TaskStepResult]:
-    for index, result in enumerate(results):
-        if not result.completed:
-            return results[: index + 1]
-    return results
-
-
-def _saver(
-    callback: Callable[..., Any], user_id: str, task_id: str
-) -> Callable[[int, TaskStepResult], Awaitable[None]]:
-    full = _positional(callback) != _BOTH_ARGUMENTS
-
-    async def save(index: int, result: TaskStepResult) -> None:
-        try:
-            answer = callback(user_id, task_id, index, result) if full else callback(result.step, result)
-            if inspect.isawaitable(answer):
-                await answer
-        except Exception:
-            logger.exception("save_callback failed for step %d (%s); its result is kept", index, result.step)
-
-    return save
-
-
-def _positional(callback: Callable[..., Any]) -> int:
-    """How many arguments a callback takes: two or four; one that cannot be looked into gets four."""
-    try:
-        signature = inspect.signature(callback)
-    except (TypeError, ValueError):
-        return _ALL_ARGUMENTS
-    try:
-        signature.bind(*range(_ALL_ARGUMENTS))
-    except TypeError:
-        return _BOTH_ARGUMENTS
-    return _ALL_ARGUMENTS

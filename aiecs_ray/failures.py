@@ -81,8 +81,10 @@ def to_exception(info: ErrorInfo) -> AiecsError:
 def _kind(info: ErrorInfo) -> type[AiecsError]:
     """Return the class for an error that does not come with an exception of ours."""
     kind = _BY_CODE.get(info.code)
-    if kind is None and not info.traceback:
-        named = getattr(errors, info.type_name, None)
+    name = info.type_names[0] if info.type_names else info.type_name
+    # With a traceback it is the tool's own, unless the runtime put a name of its own before the tool's.
+    if kind is None and (name != info.type_name or not info.traceback):
+        named = getattr(errors, name, None)
         # The text is made already, so only a class that takes nothing else will do.
         if isinstance(named, type) and issubclass(named, AiecsError) and _takes_text(named):
             return named

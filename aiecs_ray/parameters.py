@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aiecs_ray import keys, packing
 from aiecs_ray.errors import InvalidParamsError, ResultInvalidError, UncacheableValueError
 from aiecs_ray.packing import Slot
+from aiecs_ray.reference import MAX_REFERENCES
 from aiecs_ray.run_options import Handle
 from aiecs_ray.shipping import pickled_by_value
 
@@ -18,10 +19,15 @@ if TYPE_CHECKING:
     from aiecs_ray.packing import Packed
     from aiecs_ray.reference import References
 
+Known = dict[int, tuple[Any, Handle]]
+"""Large values that were put, by their id."""
+
 logger = logging.getLogger(__name__)
 
 SYSTEM_NAMES = frozenset({"user_id", "task_id", "op"})
 """Parameters of the envelope: they reach an operation only if it declares them (C-09)."""
+COVERED = b""
+"""Identity of an object whose value is known to the cache key otherwise, or does not belong to it."""
 CONTEXT_NAMES = ("user_id", "task_id")
 """Those that the context fills in when an operation declares them."""
 
@@ -57,8 +63,10 @@ class Parameters:
         """Return the form in which a packed value travels: inline, or a reference to where it was put."""
         return packing.to_payload(packed) if packed.size <= self._inline_limit else self._put(packed)
 
-    def pack(self, params: dict[str, Any], references: References) -> Any:
+    def pack(self, params: dict[str, Any], references: References, known: Known) -> Any:
         """Return packed parameters; what is large is put and replaced by a slot.
+
+        ``known`` remembers what was put, so that steps with one large value in common put it once.
 
         Raises:
             InvalidParamsError: a value cannot be sent; the message names the parameter and its type.
@@ -66,27 +74,28 @@ class Parameters:
         try:
             packed = packing.pack(params)
             if packed.size > self._inline_limit:
-                packed = packing.pack({name: self._externalise(value, references) for name, value in params.items()})
+                outside = {name: self._externalise(value, references, known) for name, value in params.items()}
+                packed = packing.pack(outside)
         except ResultInvalidError as error:
             raise self._unsendable(params, error) from error
         return packing.to_payload(packed)
 
-    def _externalise(self, value: Any, references: References) -> Any:
+    def _externalise(self, value: Any, references: References, known: Known) -> Any:
         kind = type(value)
-        if kind is Slot:
+        if kind is Slot or len(references.inputs) >= MAX_REFERENCES:
             return value
+        if (put := known.get(id(value))) is not None:
+            return references.slot(id(put[1]), put[1])
         packed = packing.pack(value)
         if packed.size <= self._inline_limit // 4:
             return value
-        if kind in (dict, list, tuple) and _holds_slot(value):
+        if _holds_slot(value):
             if kind is dict:
-                return {key: self._externalise(part, references) for key, part in value.items()}
-            return kind(self._externalise(part, references) for part in value)
-        try:
-            identity: bytes | None = keys.digest(value)
-        except UncacheableValueError:
-            identity = None
-        handle = Handle(self.payload(packed), identity, packed.size, kind.__name__)
+                return {key: self._externalise(part, references, known) for key, part in value.items()}
+            return kind(self._externalise(part, references, known) for part in value)
+        handle = Handle(self.payload(packed), COVERED, packed.size, packing.summarise(value))
+        # With the value, so that its id stays its own.
+        known[id(value)] = (value, handle)
         return references.slot(id(handle), handle)
 
     def _unsendable(self, params: dict[str, Any], error: ResultInvalidError) -> InvalidParamsError:

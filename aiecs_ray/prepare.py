@@ -9,8 +9,10 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 from aiecs_ray import failures, keys
+from aiecs_ray.collector import undisturbed
 from aiecs_ray.errors import (
     AiecsError,
+    InvalidInputError,
     InvalidOperationsError,
     ReferenceForwardError,
     ReferenceRangeError,
@@ -22,7 +24,7 @@ from aiecs_ray.messages import Input, Policy, RetryOptions, RunRequest, Step, To
 from aiecs_ray.model import TaskStepResult
 from aiecs_ray.operation import Requested, parse_operations, seconds, split_spec
 from aiecs_ray.packing import Slot
-from aiecs_ray.parameters import Parameters
+from aiecs_ray.parameters import COVERED, Parameters
 from aiecs_ray.reference import Reference, References
 from aiecs_ray.retry import parse_retry
 from aiecs_ray.run_options import Handle, Prepared, RunOptions
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
     from aiecs_ray.catalog import Catalog, OperationInfo
     from aiecs_ray.messages import CacheMode
     from aiecs_ray.packing import Packed
+    from aiecs_ray.parameters import Known
 
+_CACHE_MODES = ("on", "off", "refresh", "only")
 MAX_STEPS = 100_000
 """Steps of one run with edges between them; a run without may have any number."""
 
@@ -61,10 +65,10 @@ class Preparer:
             InvalidInputError, DSLEvaluationError: something is wrong; ``index`` says with which operation.
             ToolNotFoundError, OperationNotFoundError: nobody offers it.
         """
-        parsed = parse_operations(operations)
+        size = len(operations) if isinstance(operations, (list, tuple)) else 0
         # An instance of a class that only this process can import travels with its class.
-        with pickled_by_value(self.catalog.runtime_env):
-            return _Request(self, options, parsed).build()
+        with undisturbed(size), pickled_by_value(self.catalog.runtime_env):
+            return _Request(self, options, parse_operations(operations)).build()
 
     def handle(self, value: Any) -> Handle:
         """Put a value for use in parameters."""
@@ -80,17 +84,22 @@ class _Request:
         self._operations = operations
         self._ids = {operation.id: index for index, operation in enumerate(operations) if operation.id is not None}
         self._policies: list[Policy] = []
-        self._policy_of: dict[Any, tuple[int, OperationInfo]] = {}
+        self._policy_of: dict[str, tuple[int, OperationInfo]] = {}
+        self._numbers: dict[Policy, int] = {}
         self._tools: dict[str, ToolSpec] = {}
         self._objects: list[Any] = []
         self._object_ids: list[bytes | None] = []
-        self._object_of: dict[int, int] = {}
-        self._handles: list[Any] = []
+        self._object_of: dict[tuple[int, bool], int] = {}
+        self._handles: list[Handle] = []
+        self._previous: dict[int, Handle] = {}
+        self._known: Known = {}
 
     def build(self) -> Prepared:
         options = self._options
         if options.deadline is not None:
             seconds(options.deadline, "deadline")
+        if not (options.cache is None or isinstance(options.cache, bool) or options.cache in _CACHE_MODES):
+            raise InvalidInputError(f"cache must be one of {', '.join(_CACHE_MODES)}, got {shorten(options.cache)}")
         steps = [self._step(operation, index) for index, operation in enumerate(self._operations)]
         self._check_edges(steps)
         request = RunRequest(
@@ -118,33 +127,35 @@ class _Request:
             error.locate(operation=operation.operation, index=index)
             if not isinstance(error, self._options.tolerate):
                 raise
-            policy = self._bare_policy(operation.operation)
+            policy = self._number(Policy(spec=operation.operation, tool="", operation=""))
             return Step(policy, b"", id=operation.id, refusal=failures.of_runtime(error))
 
     def _make_step(self, operation: Requested, index: int) -> Step:
         number, info = self._policy(operation)
         policy = self._policies[number]
         references = References(self._visit)
-        params = references.take_from(self._preparer.parameters.check_names(policy.spec, info, operation.params))
-        packed = self._preparer.parameters.pack(params, references)
-        inputs = tuple(self._input(source, index) for source in references.inputs)
+        params = self._preparer.parameters.check_names(policy.spec, info, operation.params)
+        params, keyed = _take_from(params, info, references)
+        packed = self._preparer.parameters.pack(params, references, self._known)
+        inputs = tuple(self._input(source, index, keyed=n < keyed) for n, source in enumerate(references.inputs))
         after = tuple(self._target(target, index) for target in operation.depends_on)
         digest: bytes | None = None
         reason = ""
         files: tuple[tuple[str, str], ...] = ()
         if policy.cache != "off":
-            digest, reason = self._digest(params, info, references)
+            digest, reason = self._digest(params, info, references.inputs[:keyed])
             files, file_reason = self._files(params, info, policy)
             if file_reason:
                 digest, reason = None, file_reason
+            if digest is None and policy.cache == "only":
+                raise InvalidInputError(f"cache='only', but {policy.spec} cannot be answered from the cache: {reason}")
         return Step(number, packed, inputs, after, digest, reason, files, operation.id)
 
     # --- policies ------------------------------------------------------------------------------------------
 
     def _policy(self, operation: Requested) -> tuple[int, OperationInfo]:
-        key = operation.operation if operation.is_plain else None
-        if key is not None and key in self._policy_of:
-            return self._policy_of[key]
+        if operation.is_plain and operation.operation in self._policy_of:
+            return self._policy_of[operation.operation]
         tool, info = self._preparer.catalog.find(*split_spec(operation.operation))
         self._tools[tool.key] = tool
         declared = info.options
@@ -159,21 +170,22 @@ class _Request:
             idempotent=declared["idempotent"],
             is_async=info.is_async,
             stateful=bool(tool.options.get("stateful")),
-            cache=self._cache(operation.cache, declared, stateful=bool(tool.options.get("stateful"))),
+            cache=self._cache(operation, declared, stateful=bool(tool.options.get("stateful"))),
             ttl=declared["ttl"],
             scope=declared["scope"],
             version=tool.version,
             priority=operation.priority,
         )
-        self._policies.append(policy)
-        found = (len(self._policies) - 1, info)
-        if key is not None:
-            self._policy_of[key] = found
+        found = (self._number(policy), info)
+        if operation.is_plain:
+            self._policy_of[operation.operation] = found
         return found
 
-    def _bare_policy(self, spec: str) -> int:
-        self._policies.append(Policy(spec=spec, tool="", operation=""))
-        return len(self._policies) - 1
+    def _number(self, policy: Policy) -> int:
+        number = self._numbers.setdefault(policy, len(self._policies))
+        if number == len(self._policies):
+            self._policies.append(policy)
+        return number
 
     def _timeout(self, operation: Requested, declared: float | None) -> float | None:
         by_hand = self._options.timeouts
@@ -189,9 +201,13 @@ class _Request:
         said = isinstance(asked, dict) and "timeouts" in asked
         return options if said else dataclasses.replace(options, timeouts=True)
 
-    def _cache(self, asked: CacheMode | bool | None, declared: Any, *, stateful: bool) -> CacheMode:
-        wish = asked if asked is not None else self._options.cache
-        if wish is False or wish == "off" or declared["cache"] is False or not declared["idempotent"]:
+    def _cache(self, operation: Requested, declared: Any, *, stateful: bool) -> CacheMode:
+        of_run = self._options.cache
+        wish = operation.cache if operation.cache is not None else of_run
+        never = declared["cache"] is False or not declared["idempotent"] or of_run is False or of_run == "off"
+        if never and wish == "only":
+            raise InvalidInputError(f"cache='only', but {operation.operation} is never cached")
+        if never or wish is False or wish == "off":
             return "off"
         if isinstance(wish, str) and wish != "on":
             return wish
@@ -205,26 +221,27 @@ class _Request:
     def _visit(self, value: Any) -> Any:
         return value if type(value) is Handle else None
 
-    def _input(self, source: Reference | Handle, index: int) -> Input:
+    def _input(self, source: Reference | Handle, index: int, *, keyed: bool) -> Input:
         if type(source) is Handle:
-            return Input("object", self._object(source))
+            return Input("object", self._object(source, keyed=keyed))
         assert isinstance(source, Reference)
         previous = self._options.context_results
         if previous is not None and isinstance(source.target, int):
-            return Input("object", self._previous(previous, source.target, index), source.path, source.text)
+            handle = self._previous_handle(previous, source.target, index)
+            return Input("object", self._object(handle, keyed=keyed), source.path, source.text)
         return Input("step", self._earlier(source.target, index), source.path, source.text)
 
-    def _object(self, handle: Handle) -> int:
-        place = self._object_of.get(id(handle))
+    def _object(self, handle: Handle, *, keyed: bool) -> int:
+        place = self._object_of.get((id(handle), keyed))
         if place is None:
-            place = self._object_of[id(handle)] = len(self._objects)
+            place = self._object_of[id(handle), keyed] = len(self._objects)
             self._objects.append(handle.payload)
-            self._object_ids.append(handle.identity)
+            self._object_ids.append(handle.identity if keyed else COVERED)
             # Kept until the request is sent, so that no other object takes its id.
             self._handles.append(handle)
         return place
 
-    def _previous(self, previous: Sequence[Any], target: int, index: int) -> int:
+    def _previous_handle(self, previous: Sequence[Any], target: int, index: int) -> Handle:
         if target >= len(previous):
             raise ReferenceRangeError(target, index)
         value = previous[target]
@@ -232,18 +249,14 @@ class _Request:
             if not value.completed:
                 raise UpstreamFailedError(target, value.step, value.status)
             value = value.result
-        place = self._object_of.get(~target)
-        if place is None:
-            handle = self._preparer.handle(value)
-            place = self._object_of[~target] = self._object(handle)
-        return place
+        if target not in self._previous:
+            self._previous[target] = self._preparer.handle(value)
+        return self._previous[target]
 
     def _earlier(self, target: int | str, index: int) -> int:
         place = self._target(target, index)
         if place >= index:
-            raise (
-                ReferenceForwardError(target, index) if isinstance(target, int) else ReferenceRangeError(target, index)
-            )
+            raise ReferenceForwardError(target, index)
         return place
 
     def _target(self, target: int | str, index: int) -> int:
@@ -257,8 +270,8 @@ class _Request:
 
     # --- cache keys ----------------------------------------------------------------------------------------
 
-    def _digest(self, params: dict[str, Any], info: OperationInfo, references: References) -> tuple[bytes | None, str]:
-        for source in references.inputs:
+    def _digest(self, params: dict[str, Any], info: OperationInfo, inputs: list[Any]) -> tuple[bytes | None, str]:
+        for source in inputs:
             if type(source) is Handle and source.identity is None:
                 return None, f"{source.summary} has no exact cache key"
         try:
@@ -313,7 +326,20 @@ class _Request:
             raise InvalidOperationsError(
                 f"keep must be 'all', 'last' or a list of ids and indexes, got {shorten(keep)}"
             )
+        for target in keep:
+            if type(target) is not int and type(target) is not str:
+                raise InvalidOperationsError(f"keep holds {shorten(target)}, expected ids and indexes")
         return tuple(self._target(target, -1) for target in keep)
+
+
+def _take_from(params: dict[str, Any], info: OperationInfo, references: References) -> tuple[dict[str, Any], int]:
+    """Return the parameters with slots, and how many of the inputs belong to the cache key: those come first."""
+    ignored = [name for name in params if name in info.options["ignore"]]
+    taken = references.take_from({name: value for name, value in params.items() if name not in ignored})
+    keyed = len(references.inputs)
+    if ignored:
+        taken = {**taken, **references.take_from({name: params[name] for name in ignored})}
+    return taken, keyed
 
 
 def _encode_slot(value: object) -> bytes | None:

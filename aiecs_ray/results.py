@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray import failures, packing
+from aiecs_ray.collector import undisturbed
 from aiecs_ray.errors import AiecsError, ResultExpiredError
 from aiecs_ray.messages import ErrorInfo, Settled
 from aiecs_ray.model import TaskStepResult
@@ -29,9 +30,10 @@ def open_all(settled: Sequence[Settled], fetch: Callable[[Sequence[Any]], list[P
 
     A value that cannot be read is an error of its own step (E003), whatever the others hold.
     """
-    references = [step.payload for step in settled if _is_reference(step)]
-    fetched = iter(fetch(references)) if references else iter(())
-    return [_open(step, next(fetched) if _is_reference(step) else None) for step in settled]
+    with undisturbed(len(settled)):
+        references = [step.payload for step in settled if _is_reference(step)]
+        fetched = iter(fetch(references)) if references else iter(())
+        return [_open(step, next(fetched) if _is_reference(step) else None) for step in settled]
 
 
 def _is_reference(step: Settled) -> bool:

@@ -9,6 +9,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from aiecs_ray.catalog import Catalog
+from aiecs_ray.collector import undisturbed
 from aiecs_ray.context import Context
 from aiecs_ray.errors import InvalidInputError, RuntimeUnavailableError, shorten
 from aiecs_ray.operation import seconds
@@ -164,7 +165,9 @@ class Runtime:
             finally:
                 if not run.done():
                     run.cancel()
-        return [to_step_result(one, spec) for one, spec in zip(self.execute(prepared), prepared.specs, strict=True)]
+        opened = self.execute(prepared)
+        with undisturbed(len(opened)):
+            return [to_step_result(one, spec) for one, spec in zip(opened, prepared.specs, strict=True)]
 
     def submit(  # noqa: PLR0913  # as run
         self,
@@ -311,7 +314,8 @@ class Runtime:
 
     def start_execute(self, prepared: Prepared) -> concurrent.futures.Future[Answer]:
         """Send a request that is answered when the run has ended."""
-        return self._link.request("execute", prepared.request, self._new_tools(prepared))
+        with undisturbed(len(prepared.specs)):
+            return self._link.request("execute", prepared.request, self._new_tools(prepared))
 
     def start(self, prepared: Prepared) -> Run:
         """Send a request that is answered when the run has begun."""

@@ -35,7 +35,8 @@ def extract_tool_calls(
     r"""Return the calls ``{{tool(name='value', ...)}}`` in a text, in the form that ``batch_tool_calls`` takes.
 
     A value is a Python or JSON literal. ``'input.x'`` and ``'context.y'`` stand for what those dicts hold under ``x``
-    and ``y``; where they hold no such name, the text stays as it is (defect D-37). A call without an end is text, and so is all that follows it.
+    and ``y``; where they hold no such name, the text stays as it is (defect D-37). A call without an end is text, and
+    so is all that follows it.
 
     Raises:
         InvalidParamsError: a call cannot be parsed, or a value is more than a literal; the message quotes it.
@@ -136,7 +137,9 @@ def fill_inputs(operations: Iterable[Mapping[str, Any]], inputs: Mapping[str, An
     missing = [name for name in dict.fromkeys(_inputs_of(operations)) if name not in inputs]
     if missing:
         given = ", ".join(map(str, inputs)) or "none"
-        raise InvalidParamsError(f"Task {shorten(task)!r} needs the input {', '.join(map(repr, missing))}; given: {given}")
+        raise InvalidParamsError(
+            f"Task {shorten(task)!r} needs the input {', '.join(map(repr, missing))}; given: {given}"
+        )
     return [{**operation, "params": _filled(operation.get("params", {}), inputs)} for operation in operations]
 
 

@@ -253,6 +253,15 @@ def test_the_log_has_the_documents_line_for_each_failed_attempt(
     assert {record.name for record in caplog.records} == {"aiecs.execution_utils"}
 
 
+def test_the_log_says_when_the_next_attempt_follows(utils: ExecutionUtils, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "aiecs.execution_utils")
+
+    utils.create_retry_strategy("load")(Flaky(2).run)()
+
+    assert "retry: attempt 2 of 3 for load follows in 1.0s" in caplog.messages
+    assert "retry: attempt 3 of 3 for load follows in 2.0s" in caplog.messages
+
+
 def test_a_retry_without_a_name_is_called_operation(utils: ExecutionUtils, caplog: pytest.LogCaptureFixture) -> None:
     utils.create_retry_strategy()(Flaky(1).run)()
 

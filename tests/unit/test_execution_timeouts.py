@@ -176,7 +176,7 @@ async def test_a_sync_function_past_its_limit_is_left_and_not_started_again(
     release, calls = threading.Event(), []
 
     def stuck() -> None:
-        calls.append(1)
+        calls.append(threading.current_thread())
         release.wait(10)
 
     began = time.monotonic()
@@ -186,6 +186,7 @@ async def test_a_sync_function_past_its_limit_is_left_and_not_started_again(
     release.set()
 
     assert len(calls) == 1
+    assert calls[0].daemon
     assert took < 5
     assert "timeout: stuck runs on in its thread, nothing waits for it" in caplog.messages
 

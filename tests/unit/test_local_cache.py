@@ -98,9 +98,10 @@ def sweeping() -> Iterator[Waiting]:
 def test_a_value_comes_back_equal_and_of_its_type(make: Any, value: object) -> None:
     cache = make()
 
-    cache.put("key", value)
+    stored = cache.put("key", value)
 
     hit, found = cache.lookup("key")
+    assert stored
     assert (hit, found) == (True, value)
     assert type(found) is type(value)
 
@@ -231,12 +232,23 @@ def test_a_key_that_matches_nothing_stores_nothing(make: Any) -> None:
     assert cache.uncacheable == 1
 
 
-def test_an_entry_that_cannot_be_read_any_more_is_a_miss(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_that_cannot_be_read_any_more_is_a_miss(
+    make: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     cache = make()
     cache.put("key", Fickle())
     monkeypatch.setattr(Fickle, "readable", False)
 
     assert cache.lookup("key") == (False, None)
+    assert len(cache) == 0
+    assert "cache: the entry under key cannot be read any more and is dropped" in caplog.messages
+
+
+def test_a_value_that_could_not_be_read_again_is_not_stored(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = make()
+    monkeypatch.setattr(Fickle, "readable", False)
+
+    assert not cache.put("key", Fickle())
     assert len(cache) == 0
 
 
@@ -306,6 +318,17 @@ def test_no_thread_runs_before_anything_can_expire(make: Any) -> None:
     cache.put("for ever", 1, ttl=0)
 
     assert cache._sweeper is None
+
+
+def test_one_daemon_thread_serves_all_entries(make: Any) -> None:
+    cache = make(interval=1e6)
+    cache.put("a", 1)
+    thread = cache._sweeper
+
+    cache.put("b", 2)
+
+    assert cache._sweeper is thread
+    assert thread.daemon
 
 
 def test_closing_ends_the_thread_and_the_cache_goes_on(make: Any) -> None:

@@ -1,0 +1,74 @@
+"""``save_callback``: following a run from an event loop, and telling a caller's function of each step (S0)."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from aiecs_ray.model import TaskStepResult
+from aiecs_ray.run import ENDED, POLL
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aiecs_ray.results import Opened
+    from aiecs_ray.run import Run
+    from aiecs_ray.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+Save: TypeAlias = Callable[[int, TaskStepResult], Awaitable[None]]
+"""Takes index and result of a step."""
+
+_STEP_AND_RESULT = 2
+_ALL_ARGUMENTS = 4
+
+
+async def follow(runtime: Runtime, run: Run) -> AsyncIterator[tuple[int, Opened]]:
+    """Yield index and outcome of each step as it ends.
+
+    Waiting takes no thread: a loop has few, and a run may take hours.
+    """
+    number = 0
+    while True:
+        asked = runtime.request_nowait("events", run.id, number, POLL)
+        events, last = await asyncio.wrap_future(asked)
+        steps = [event.step for event in events if event.kind in ENDED]
+        if steps:
+            settled = await asyncio.wrap_future(runtime.request_nowait("result_of", run.id, steps))
+            for step, opened in zip(steps, await asyncio.to_thread(runtime.open, settled), strict=True):
+                yield step, opened
+        if last:
+            return
+        number = events[-1].number + 1 if events else number
+
+
+def saver(callback: Callable[..., Any], user_id: str, task_id: str) -> Save:
+    """Return a function that tells ``callback`` of a step; what it raises is logged and harms nothing (C-17)."""
+    full = _positional(callback) != _STEP_AND_RESULT
+
+    async def save(index: int, result: TaskStepResult) -> None:
+        try:
+            answer = callback(user_id, task_id, index, result) if full else callback(result.step, result)
+            if inspect.isawaitable(answer):
+                await answer
+        except Exception:
+            logger.exception("save_callback failed for step %d (%s); its result is kept", index, result.step)
+
+    return save
+
+
+def _positional(callback: Callable[..., Any]) -> int:
+    """How many arguments a callback takes: two or four; one that cannot be looked into gets four."""
+    try:
+        signature = inspect.signature(callback)
+    except (TypeError, ValueError):
+        return _ALL_ARGUMENTS
+    try:
+        signature.bind(*range(_ALL_ARGUMENTS))
+    except TypeError:
+        return _STEP_AND_RESULT
+    return _ALL_ARGUMENTS
