@@ -45,7 +45,9 @@ aiecs_ray.registry.DEFAULT.register(SleepTool)
 
 
 def test_four_naps_on_two_replicas_take_as_long_as_two_and_the_loop_goes_on() -> None:
-    answer: Any = drive(PRELUDE + """
+    answer: Any = drive(
+        PRELUDE
+        + """
 async def main():
     executor = OperationExecutor(config={"rate_limit_requests_per_second": None})
     connecting, _ = await longest(executor.execute_operation("sleep_tool.nap", {"seconds": 0.01}))
@@ -55,7 +57,8 @@ async def main():
     executor.close()
     answer({"connecting": connecting, "naps": measured, "completed": sum(r.completed for r in results)})
 asyncio.run(main())
-""")
+"""
+    )
 
     assert answer["completed"] == 4
     assert answer["naps"]["seconds"] <= 1.3
@@ -64,7 +67,9 @@ asyncio.run(main())
 
 
 def test_ten_thousand_operations_do_not_hold_up_the_loop() -> None:
-    answer: Any = drive(PRELUDE + """
+    answer: Any = drive(
+        PRELUDE
+        + """
 async def main():
     executor = OperationExecutor(config={"rate_limit_requests_per_second": None, "batch_size": 10_000})
     await executor.execute_operation("sleep_tool.echo", {"n": 0})
@@ -76,7 +81,8 @@ async def main():
     answer({"batch": batch, "parallel": parallel, "sequence": sequence, "right": values == list(range(10_000)),
             "completed": [sum(r.completed for r in results), sum(r.completed for r in steps)]})
 asyncio.run(main())
-""")
+"""
+    )
 
     assert answer["right"]
     assert answer["completed"] == [10_000, 10_000]

@@ -53,7 +53,9 @@ rt.call("sum_tool.size", {"x": np.zeros(3)}); rt.call("maker_tool.make", {"n": 3
 
 
 def test_an_array_of_200_mb_goes_from_tool_to_tool_past_the_coordinator() -> None:
-    answer: Any = drive(PRELUDE + """
+    answer: Any = drive(
+        PRELUDE
+        + """
 n = 25_000_000
 with Peak(coordinator()) as peak:
     results = rt.run([
@@ -64,7 +66,8 @@ with Peak(coordinator()) as peak:
 answer({"growth": peak.growth, "statuses": [r.status for r in results], "size": results[2].result,
         "errors": [r.error_message for r in results]})
 rt.close()
-""")
+"""
+    )
 
     assert answer["statuses"] == ["completed"] * 3, answer["errors"]
     assert answer["size"] == 200_000_000
@@ -72,13 +75,16 @@ rt.close()
 
 
 def test_a_parameter_of_200_mb_reaches_its_tool_past_the_coordinator() -> None:
-    answer: Any = drive(PRELUDE + """
+    answer: Any = drive(
+        PRELUDE
+        + """
 array = np.ones(25_000_000)
 with Peak(coordinator()) as peak:
     size = rt.call("sum_tool.size", {"x": array})
 answer({"growth": peak.growth, "size": size})
 rt.close()
-""")
+"""
+    )
 
     assert answer["size"] == 200_000_000
     assert answer["growth"] < MOST_GROWTH
