@@ -12,6 +12,8 @@ WORTH_A_REPLICA = 0.25
 """Seconds of waiting work per replica from which another replica is worth its start."""
 MAX_CHUNK = 512
 ASYNC_CHUNK = 128
+_ROUNDING = 1e-6
+"""Fractions of a CPU do not add up exactly."""
 
 
 class IdleReplica(NamedTuple):
@@ -60,7 +62,7 @@ def fits_a_node(needs: Mapping[str, float], nodes: Iterable[Mapping[str, float]]
     >>> fits_a_node({"GPU": 1.0}, [{"CPU": 2.0}])
     False
     """
-    return any(all(node.get(name, 0.0) >= amount for name, amount in needs.items()) for node in nodes)
+    return any(not _lacking(needs, node) for node in nodes)
 
 
 def decide(pools: Sequence[PoolView], free: Mapping[str, float], now: float) -> Decision:
@@ -84,7 +86,7 @@ def decide(pools: Sequence[PoolView], free: Mapping[str, float], now: float) -> 
             started += 1
         start.extend([pool.key] * started)
         if wanted and not started and not pool.replicas:
-            give_back.extend(_giver(pools, pool))
+            give_back.extend(_giver(pools, pool, room.lacking(pool)))
     wake.extend(room.retire(now))
     return Decision(tuple(start), tuple(room.stop), tuple(dict.fromkeys(give_back)), min(wake, default=None))
 
@@ -98,18 +100,28 @@ class _Room:
         self.stop: list[str] = []
 
     def make(self, pool: PoolView) -> bool:
-        """Take the resources of one replica; stop idle replicas of others for them, those idle longest first."""
-        while not self._fits(pool.needs):
-            victim = self._victim(pool)
+        """Take the resources of one replica; stop idle replicas of others for them, those idle longest first.
+
+        Where all of them would not be enough, none is stopped.
+        """
+        left, before = dict(self._left), len(self.stop)
+        while lacking := _lacking(pool.needs, left):
+            victim = self._victim(pool, lacking)
             if victim is None:
+                del self.stop[before:]
                 return False
-            _, replica, owner = victim
+            replica, owner = victim
             self.stop.append(replica)
             for name, amount in owner.needs.items():
-                self._left[name] = self._left.get(name, 0.0) + amount
+                left[name] = left.get(name, 0.0) + amount
         for name, amount in pool.needs.items():
-            self._left[name] -= amount
+            left[name] -= amount
+        self._left = left
         return True
+
+    def lacking(self, pool: PoolView) -> set[str]:
+        """Return what is missing for one more replica."""
+        return _lacking(pool.needs, self._left)
 
     def retire(self, now: float) -> list[float]:
         """Stop replicas that have been idle too long, or whose tool was replaced; return when the others will be."""
@@ -117,26 +129,25 @@ class _Room:
         for since, replica, pool in self._idle:
             if replica in self.stop:
                 continue
-            spare = pool.replicas - sum(other.id in self.stop for other in pool.idle) > pool.least
+            spare = not pool.queued and self._remaining(pool) > pool.least
             if (pool.draining and not pool.queued) or (spare and since + pool.idle_timeout <= now):
                 self.stop.append(replica)
             elif spare:
                 later.append(since + pool.idle_timeout)
         return later
 
-    def _fits(self, needs: Mapping[str, float]) -> bool:
-        return all(self._left.get(name, 0.0) >= amount for name, amount in needs.items())
+    def _remaining(self, pool: PoolView) -> int:
+        return pool.replicas - sum(other.id in self.stop for other in pool.idle)
 
-    def _victim(self, pool: PoolView) -> tuple[float, str, PoolView] | None:
+    def _victim(self, pool: PoolView, lacking: set[str]) -> tuple[str, PoolView] | None:
         """The replica idle longest whose resources help; a tool keeps what it needs itself."""
-        for candidate in self._idle:
-            _, replica, owner = candidate
+        for _, replica, owner in self._idle:
             if replica in self.stop or owner.key == pool.key or owner.queued:
                 continue
-            if pool.replicas and owner.replicas <= owner.least:
+            if pool.replicas and self._remaining(owner) <= owner.least:
                 continue
-            if any(owner.needs.get(name, 0.0) for name in pool.needs):
-                return candidate
+            if any(owner.needs.get(name, 0.0) for name in lacking):
+                return replica, owner
         return None
 
 
@@ -161,13 +172,17 @@ def _wanted(pool: PoolView) -> int:
     return max(missing, min(useful, pool.most - pool.replicas))
 
 
-def _giver(pools: Sequence[PoolView], pool: PoolView) -> list[str]:
+def _lacking(needs: Mapping[str, float], left: Mapping[str, float]) -> set[str]:
+    return {name for name, amount in needs.items() if left.get(name, 0.0) < amount - _ROUNDING}
+
+
+def _giver(pools: Sequence[PoolView], pool: PoolView, lacking: set[str]) -> list[str]:
     givers = [
         other
         for other in pools
         if other.key != pool.key
         and other.replicas > other.starting
-        and any(other.needs.get(name, 0.0) for name in pool.needs)
+        and any(other.needs.get(name, 0.0) for name in lacking)
     ]
     return [max(givers, key=lambda other: other.replicas).key] if givers else []
 

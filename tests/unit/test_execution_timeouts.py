@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -216,6 +217,18 @@ async def test_the_most_exact_limit_wins(make: Any) -> None:
         await utils.call(asyncio.sleep, (LONG,), operation_type="tool.nap")
 
 
+async def test_a_limit_that_wins_over_the_callers_is_logged_and_listed(
+    utils: ExecutionUtils, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "aiecs.execution_utils")
+    utils.set_operation_timeout("add", LONG)
+
+    await utils.execute_with_retry_and_timeout(add, 5, 1)
+
+    assert "timeout of add is 60.0s as set for its type, not 5" in caplog.messages
+    assert utils.operation_timeouts == {"add": LONG}
+
+
 async def test_a_functions_name_is_its_type_where_nothing_else_is_said(make: Any) -> None:
     utils = make(retry_attempts=1)
     utils.set_operation_timeout("sleep", SHORT)
@@ -236,6 +249,16 @@ async def test_a_deadline_is_for_all_attempts_and_keeps_the_last_error() -> None
         await utils.call(Flaky(99, reason).run_async, deadline=SHORT)
 
     assert caught.value.__cause__ is reason
+    assert utils.statistics()["timeouts_by_operation"] == {"run_async": 1}
+
+
+async def test_a_functions_own_time_out_within_the_deadline_stays_its_own(make: Any) -> None:
+    flaky = Flaky(99, TimeoutError("socket"))
+
+    with pytest.raises(TimeoutError) as caught:
+        await make(retry_attempts=1).call(flaky.run_async, deadline=LONG)
+
+    assert caught.value is flaky.error
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), "5", True])

@@ -276,6 +276,16 @@ def test_expired_entries_are_cleaned_up_on_demand(utils: ExecutionUtils, clock: 
     assert utils.get_memory_stats()["cache_size"] == 1
 
 
+def test_closing_ends_the_thread_that_cleans_up(utils: ExecutionUtils) -> None:
+    utils.add_to_cache("key", 1)
+    thread = utils._cache._sweeper
+
+    utils.close()
+
+    assert not thread.is_alive()
+    assert utils.get_from_cache("key") == 1
+
+
 def test_hits_and_misses_are_counted(utils: ExecutionUtils) -> None:
     utils.add_to_cache("key", 1)
 

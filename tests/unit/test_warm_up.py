@@ -57,7 +57,7 @@ async def test_warming_up_computes_at_once_what_is_not_cached(utils: ExecutionUt
         await together.wait()
         return f"hello {name}"
 
-    utils.add_to_cache(utils.generate_cache_key("meet", "system", "warmup", ("old",), {}), "there already")
+    utils.add_to_cache(utils.generate_cache_key("meet", "system", "warmup", ("old",), {}), None)
     report = await asyncio.wait_for(
         utils.warm_up_cache([{"func": meet, "args": (name,)} for name in ("a", "b", "old")]), LONG
     )
