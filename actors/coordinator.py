@@ -42,11 +42,12 @@ class Page(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What ``execute`` returns: the run, its first results, or the tools it does not know."""
+    """What ``execute`` returns: the run and its first results."""
 
     run: str
     page: Page | None = None
-    unknown: tuple[str, ...] = ()
+    stranger: bool = False
+    """Nothing was done: the coordinator was restarted; the client has to say ``hello`` and to send its tools again."""
 
 
 class RunStatus(NamedTuple):
@@ -99,8 +100,7 @@ class Coordinator:
     async def hello(self, client: str, lease: Any) -> dict[str, Any]:
         """Greet a client: remember its lease, and say who answers."""
         self._start_keeper()
-        if lease is not None:
-            self._leases[client] = lease
+        self._leases[client] = lease
         return {"incarnation": self._incarnation, "protocol": PROTOCOL, "settings": self._settings.model_dump()}
 
     async def register(self, specs: Sequence[ToolSpec]) -> None:
@@ -219,9 +219,9 @@ class Coordinator:
         self._start_keeper()
         for spec in specs:
             self._pools.register(spec)
-        unknown = tuple(dict.fromkeys(p.tool for p in request.policies if p.tool and not self._pools.knows(p.tool)))
-        if unknown:
-            return Answer("", unknown=unknown)
+        acquainted = all(self._pools.knows(policy.tool) for policy in request.policies if policy.tool)
+        if not acquainted or request.client not in self._leases:
+            return Answer("", stranger=True)
         if self._pools.queued() + len(request.steps) > self._settings.max_queued:
             raise BusyError(f"{self._pools.queued()} operations are waiting (max_queued)", 1.0)
         run_id = f"{self._incarnation}-{request.token}"

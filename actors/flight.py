@@ -56,6 +56,14 @@ class Flight:
         """Return whether an outcome ends the chain."""
         return self.work.chain and any(outcome.kind != "value" for outcome in outcomes)
 
+    def abandon(self) -> None:
+        """Give back everything that is open: it has not begun, and will not."""
+        steps = list(self.open)
+        self.open.clear()
+        self.ended.set()
+        for step in steps:
+            self.run.returned(step)
+
     def may_have_begun(self, step: int) -> bool | None:
         """Return False when a step cannot have begun before its replica died, None when nobody can tell.
 

@@ -321,14 +321,18 @@ class ToolHost:
         with self._lock:
             return [Running(body.work, body.step, now - body.since) for body in self._running.values()]
 
-    def stop(self, work: int, *, ask: bool) -> None:
-        """Begin nothing more of ``work``; with ``ask``, tell its running bodies that they should end."""
+    def stop(self, work: int, *, ask: bool) -> bool:
+        """Begin nothing more of ``work``; with ``ask``, tell its running bodies that they should end.
+
+        Return whether there is one. If not, nothing of the work can have an effect any more.
+        """
         with self._lock:
             self._recalled[work] = None
             bodies = [body for body in self._running.values() if body.work == work]
         if ask:
             for body in bodies:
                 body.ask()
+        return bool(bodies)
 
 
 class _Body:

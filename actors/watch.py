@@ -59,23 +59,38 @@ class Watch:
                 left.append(limit - seconds)
         return max(min(left), 0.005)
 
-    async def ask(self, member: Member, flight: Flight, *, ask: bool) -> None:
-        """Take back what has not begun; with ``ask``, tell the running body to end."""
+    async def ask(self, member: Member, flight: Flight, *, ask: bool) -> bool | None:
+        """Take back what has not begun; with ``ask``, tell the running body to end.
+
+        Return whether a body is running, None when the replica does not say.
+        """
         try:
             async with asyncio.timeout(self._grace):
-                await member.replica.stop(flight.work.id, ask=ask)
+                return await member.replica.stop(flight.work.id, ask=ask)
         except (ReplicaDied, TimeoutError):
-            return  # Its death is noticed, and its silence judged, by those who wait for the flight.
+            # Its death is noticed, and its silence judged, by those who wait for the flight.
+            return None
 
     async def end(self, member: Member, flight: Flight) -> None:
         """Ask the running body to end; kill the replica when it does not within the grace period."""
-        await self.ask(member, flight, ask=True)
+        running = await self.ask(member, flight, ask=True)
         try:
             async with asyncio.timeout(self._grace):
                 await flight.ended.wait()
         except TimeoutError:
-            if not flight.ended.is_set():
-                member.replica.kill()
+            if flight.ended.is_set():
+                return
+        else:
+            return
+        if running is False:
+            # The call waits behind another one, which need not suffer: nothing of it will begin any more.
+            flight.abandon()
+            return
+        member.yielding = True
+        for other in list(member.flights.values()):
+            if other is not flight and await self.ask(member, other, ask=False) is False:
+                other.abandon()
+        member.replica.kill()
 
     def _time_out(self, flight: Flight, step: int) -> None:
         text = f"Operation timed out after {flight.limits[step]:g}s"

@@ -39,8 +39,11 @@ class Replica(Protocol):
     async def status(self) -> Sequence[Running]:
         """Return what is running now. Raises ReplicaDied."""
 
-    async def stop(self, work: int, *, ask: bool) -> None:
-        """Begin nothing more of ``work``; with ``ask``, tell running bodies to end. Raises ReplicaDied."""
+    async def stop(self, work: int, *, ask: bool) -> bool:
+        """Begin nothing more of ``work``; with ``ask``, tell running bodies to end.
+
+        Return whether a body of it is running. Raises ReplicaDied.
+        """
 
     def kill(self) -> None:
         """End the replica at once, whatever it does."""
@@ -98,6 +101,9 @@ class Link(Protocol):
 
     def cache_request(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
         """Call a method of the cache."""
+
+    def upload(self, runtime_env: dict[str, Any]) -> dict[str, Any]:
+        """Return ``runtime_env`` with its local folders put where replicas find them."""
 
     def put(self, packed: Packed) -> Any:
         """Put a large value where replicas can read it; return the reference."""

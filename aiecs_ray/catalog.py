@@ -42,14 +42,20 @@ class Catalog:
         registry: the tools of this process.
         runtime_env: what is sent along with them.
         remote: asks the coordinator which tools there are.
+        upload: puts the local files of a runtime_env where replicas find them.
     """
 
     def __init__(
-        self, registry: Registry, runtime_env: Mapping[str, Any] | None, remote: Callable[[], Sequence[ToolSpec]]
+        self,
+        registry: Registry,
+        runtime_env: Mapping[str, Any] | None,
+        remote: Callable[[], Sequence[ToolSpec]],
+        upload: Callable[[dict[str, Any]], dict[str, Any]],
     ) -> None:
         self.registry = registry
         self.runtime_env = dict(runtime_env or {})
         self._ask = remote
+        self._upload = upload
         self._local: dict[str, tuple[ToolDef, ToolSpec, dict[str, OperationInfo]]] = {}
         self._remote: dict[str, tuple[ToolSpec, dict[str, OperationInfo]]] = {}
 
@@ -73,7 +79,7 @@ class Catalog:
             definition = self.registry.get(name)
             known = self._local.get(name)
             if known is None or known[0] is not definition:
-                spec = to_spec(definition, self.runtime_env)
+                spec = to_spec(definition, self.runtime_env, self._upload)
                 known = self._local[name] = (definition, spec, _infos(spec))
             return known[1], known[2]
         if name not in self._remote:
@@ -88,7 +94,9 @@ def nearest(name: str, known: Sequence[str] | Mapping[str, Any]) -> tuple[str, .
     return tuple(difflib.get_close_matches(name, list(known), n=3))
 
 
-def to_spec(definition: ToolDef, runtime_env: Mapping[str, Any]) -> ToolSpec:
+def to_spec(
+    definition: ToolDef, runtime_env: Mapping[str, Any], upload: Callable[[dict[str, Any]], dict[str, Any]]
+) -> ToolSpec:
     """Return what the coordinator needs of a tool.
 
     Raises:
@@ -97,7 +105,7 @@ def to_spec(definition: ToolDef, runtime_env: Mapping[str, Any]) -> ToolSpec:
     options = {field.name: getattr(definition.options, field.name) for field in dataclasses.fields(definition.options)}
     options = {name: dict(value) if isinstance(value, Mapping) else value for name, value in options.items()}
     environment = _merged(runtime_env, definition.options.runtime_env or {})
-    options["runtime_env"] = environment or None
+    options["runtime_env"] = upload(environment) if environment else None
     source = ship(definition.cls, runtime_env=environment or None)
     try:
         identity = keys.digest(options)

@@ -127,7 +127,6 @@ class Settings(BaseSettings):
         """
         from_file = _read_yaml(path) if path is not None else {}
         from_env_file = DotEnvSettingsSource(cls, env_file=env_file)()
-        _refuse_unknown(overrides, cls.model_fields)
         _refuse_unknown(from_file, cls.model_fields)
         _refuse_unknown(from_env_file, cls.model_fields, PREFIX)
         given = [name.upper().removeprefix(PREFIX) for name in os.environ if name.upper().startswith(PREFIX)]

@@ -48,7 +48,5 @@ def connect(  # noqa: PLR0913  # by name
         raise InvalidInputError(f"address must be 'local', 'auto', 'inprocess' or 'host:port', got {shorten(address)}")
     # Importing Ray takes a second: only who uses it pays.
     backend = importlib.import_module("aiecs_ray.ray_backend")
-    link = backend.connect(
-        address, settings, runtime_env=runtime_env, num_cpus=num_cpus, object_store_memory=object_store_memory
-    )
+    link = backend.connect(address, settings, num_cpus=num_cpus, object_store_memory=object_store_memory)
     return Runtime(link, settings, registry=registry, runtime_env=runtime_env)

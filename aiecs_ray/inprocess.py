@@ -105,9 +105,9 @@ class LocalReplica:
         """Return what is running now."""
         return self._host.status()
 
-    async def stop(self, work: int, *, ask: bool) -> None:
-        """Begin nothing more of ``work``; with ``ask``, tell running bodies to end."""
-        self._host.stop(work, ask=ask)
+    async def stop(self, work: int, *, ask: bool) -> bool:
+        """Begin nothing more of ``work``; return whether a body of it is running."""
+        return self._host.stop(work, ask=ask)
 
     def kill(self) -> None:
         """Let go of the threads."""
@@ -234,6 +234,10 @@ class InProcessLink:
             return getattr(self._cache, method)(*args)
 
         return asyncio.run_coroutine_threadsafe(call(), self._loop)
+
+    def upload(self, runtime_env: dict[str, Any]) -> dict[str, Any]:
+        """Return ``runtime_env`` as it is: replicas are threads of this process and have its files."""
+        return runtime_env
 
     def put(self, packed: Packed) -> LocalRef:
         """Return a reference to ``packed``."""

@@ -136,6 +136,7 @@ class Plan:
         self._waiting = [0] * len(steps)
         self._successors: dict[int, dict[int, int]] = {}
         self._cause: dict[int, int] = {}
+        self._reasons: dict[tuple[int, bool], ErrorInfo] = {}
         self._failure: int | None = None
         self._winding_up: _Stop | None = None
         self._open = len(steps)
@@ -423,13 +424,12 @@ class Plan:
                 self._skip(step, failed, actions)
 
     def _skip(self, step: int, cause: int, actions: Actions) -> None:
-        reason = UpstreamFailedError(cause, self._steps[cause].spec, _VERB[self._state[cause]])
-        if any(self._state[needed] > State.COMPLETED for needed in self._steps[step].needs):
-            error = failures.of_runtime(reason)
-        else:
-            error = _cancelled(str(reason))
+        key = cause, any(self._state[needed] > State.COMPLETED for needed in self._steps[step].needs)
+        if key not in self._reasons:
+            reason = UpstreamFailedError(cause, self._steps[cause].spec, _VERB[self._state[cause]])
+            self._reasons[key] = failures.of_runtime(reason) if key[1] else _cancelled(str(reason))
         self._cause[step] = cause
-        self._end(step, State.CANCELLED, error, actions)
+        self._end(step, State.CANCELLED, self._reasons[key], actions)
 
 
 _VERB = {State.FAILED: "failed", State.TIMED_OUT: "timed out", State.CANCELLED: "was cancelled"}

@@ -21,14 +21,14 @@ from aiecs_ray.actors.cache import Cache
 from aiecs_ray.actors.coordinator import Coordinator
 from aiecs_ray.config import Settings
 from aiecs_ray.errors import AiecsError, RunLostError, RuntimeUnavailableError
-from aiecs_ray.messages import PROTOCOL
+from aiecs_ray.messages import PROTOCOL, RunRequest
 from aiecs_ray.packing import Packed
-from aiecs_ray.ray_cluster import Cluster, join
+from aiecs_ray.ray_cluster import Cluster, join, upload
 from aiecs_ray.ray_replicas import RayBackend, RayRef, cause_of_death, fetch_one, list_nodes
 from aiecs_ray.store import Missing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +129,10 @@ class RayLink:
         """Call a method of the cache."""
         return _translated(getattr(self._cache, method).remote(*args), args)
 
+    def upload(self, runtime_env: dict[str, Any]) -> dict[str, Any]:
+        """Upload the local folders of a runtime_env; return it with their addresses in the cluster."""
+        return upload(runtime_env)
+
     def put(self, packed: Packed) -> RayRef:
         """Put a value; it lives as long as this client, or as long as the run that uses it."""
         return RayRef(ray.put([packed]), 0)
@@ -185,6 +189,8 @@ def _own_error(error: BaseException, args: tuple[Any, ...]) -> BaseException:
     if isinstance(error, ray.exceptions.RayActorError | ray.exceptions.OwnerDiedError):
         if args and isinstance(args[0], str):
             return RunLostError(args[0])
+        if args and isinstance(args[0], RunRequest):
+            return RunLostError(args[0].token)
         return RuntimeUnavailableError(f"the coordinator does not answer: {cause_of_death(error)}")
     return error
 
@@ -193,7 +199,6 @@ def connect(
     address: str | None,
     settings: Settings,
     *,
-    runtime_env: Mapping[str, Any] | None,
     num_cpus: int | None,
     object_store_memory: int | None,
 ) -> RayLink:
@@ -201,7 +206,6 @@ def connect(
     cluster = join(
         address,
         settings,
-        runtime_env=runtime_env,
         num_cpus=num_cpus,
         object_store_memory=object_store_memory,
     )

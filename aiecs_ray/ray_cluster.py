@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.errors import RuntimeUnavailableError, shorten
@@ -13,6 +14,9 @@ from aiecs_ray.errors import RuntimeUnavailableError, shorten
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
 import ray  # it reads the variable when it is imported
+from ray._private.runtime_env.py_modules import upload_py_modules_if_needed
+from ray._private.runtime_env.working_dir import upload_working_dir_if_needed
+from ray.experimental import internal_kv
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
     from aiecs_ray.config import Settings
 
 _AUTH_MODE = "RAY_AUTH_MODE"
+KEPT = 86_400
+"""Seconds for which uploaded files are kept when no replica uses them."""
 
 
 class Cluster:
@@ -47,7 +53,6 @@ def join(
     address: str | None,
     settings: Settings,
     *,
-    runtime_env: Mapping[str, Any] | None,
     num_cpus: int | None,
     object_store_memory: int | None,
 ) -> Cluster:
@@ -70,14 +75,27 @@ def join(
         options.update(include_dashboard=False, num_cpus=num_cpus, object_store_memory=object_store_memory)
     else:
         _probe(target, settings.connect_timeout)
-    if runtime_env:
-        # The job's own environment is not set: a cluster's shared actors must not depend on one client's files.
-        options["runtime_env"] = None
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError) as error:
         raise RuntimeUnavailableError(f"cannot join the Ray cluster at {shorten(target)!r}: {error}") from error
     return Cluster(ray.get_runtime_context().gcs_address, initialised=True, auth_mode=auth_mode)
+
+
+def upload(runtime_env: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the local folders of a runtime_env into the cluster; return it with their addresses there.
+
+    Ray does this by itself only for the environment of a whole job. That one is not used, because the shared actors
+    would inherit it from the client that happened to start them.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        uploaded = upload_py_modules_if_needed(dict(runtime_env), include_gitignore=True, scratch_dir=scratch)
+        uploaded = upload_working_dir_if_needed(uploaded, include_gitignore=True, scratch_dir=scratch)
+    uploaded.pop("excludes", None)
+    for address in [uploaded.get("working_dir"), *(uploaded.get("py_modules") or ())]:
+        if isinstance(address, str) and address.startswith("gcs://"):
+            internal_kv._pin_runtime_env_uri(address, expiration_s=KEPT)  # noqa: SLF001  # Ray has no public way
+    return dict(uploaded)
 
 
 def _probe(address: str, timeout: float) -> None:

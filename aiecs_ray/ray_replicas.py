@@ -62,8 +62,8 @@ class _ReplicaActor:
         return self._host.status()
 
     @ray.method(concurrency_group="ctl")
-    def stop(self, work: int, ask: bool) -> None:  # noqa: FBT001  # Ray passes arguments on as they come
-        self._host.stop(work, ask=ask)
+    def stop(self, work: int, ask: bool) -> bool:  # noqa: FBT001  # Ray passes arguments on as they come
+        return self._host.stop(work, ask=ask)
 
     def _report(self, *progress: Any) -> None:
         if self._coordinator is None:
@@ -106,9 +106,9 @@ class RayReplica:
         """Return what is running now."""
         return await self._get(self._actor.status.remote())  # type: ignore[no-any-return]
 
-    async def stop(self, work: int, *, ask: bool) -> None:
-        """Begin nothing more of ``work``; with ``ask``, tell running bodies to end."""
-        await self._get(self._actor.stop.remote(work, ask))
+    async def stop(self, work: int, *, ask: bool) -> bool:
+        """Begin nothing more of ``work``; return whether a body of it is running."""
+        return await self._get(self._actor.stop.remote(work, ask))  # type: ignore[no-any-return]
 
     def kill(self) -> None:
         """End the process."""

@@ -67,9 +67,9 @@ class Runtime:
         self._timeouts: dict[str, float] = {}
         self._counts = {"completed": 0, "failed": 0}
         self.registry = DEFAULT if registry is None else registry
-        self.catalog = Catalog(self.registry, runtime_env, lambda: self.request("tools"))
-        hello = self.request("hello", self._client, link.lease())
-        self.incarnation: str = hello["incarnation"]
+        self.catalog = Catalog(self.registry, runtime_env, lambda: self.request("tools"), link.upload)
+        self.incarnation = ""
+        hello = self._greet()
         self._preparer = Preparer(
             self.catalog,
             put=link.put,
@@ -320,14 +320,15 @@ class Runtime:
     def start(self, prepared: Prepared) -> Run:
         """Send a request that is answered when the run has begun."""
         answer: Answer = self.request("submit", prepared.request, self._new_tools(prepared))
-        if answer.unknown:
+        if answer.stranger:
+            self._greet()
             answer = self.request("submit", prepared.request, tuple(prepared.tools.values()))
         return Run(self, answer.run, prepared.specs)
 
     def open_answer(self, answer: Answer, prepared: Prepared) -> list[Opened]:
         """Return what a finished run produced."""
-        if answer.unknown:
-            # The coordinator was restarted and does not know our tools any more.
+        if answer.stranger:
+            self._greet()
             answer = self.request("execute", prepared.request, tuple(prepared.tools.values()))
         assert answer.page is not None
         opened = self.open(answer.page.settled)
@@ -358,6 +359,12 @@ class Runtime:
         """Call the cache and wait for its answer."""
         self._check_open()
         return self._link.cache_request(method, *args).result()
+
+    def _greet(self) -> dict[str, Any]:
+        """Introduce this client to the coordinator; again, when that was restarted."""
+        hello: dict[str, Any] = self.request("hello", self._client, self._link.lease())
+        self.incarnation = hello["incarnation"]
+        return hello
 
     def _new_tools(self, prepared: Prepared) -> tuple[Any, ...]:
         with self._lock:

@@ -341,7 +341,8 @@ def test_a_constructor_that_hangs_is_given_up(rt: Runtime, gate: Gate, backend: 
         def work(self) -> str:
             return "never"
 
-    rt.register(Hanging, config={"gate": gate.port}, init_timeout=0.5)
+    # On Ray the start of the process counts, too.
+    rt.register(Hanging, config={"gate": gate.port}, init_timeout=0.5 if backend == "inprocess" else 4.0)
     run = rt.submit([op("hanging.work")])
     visitor = gate.arrival()
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aiecs_ray import ExecutionUtils, OperationExecutor, ToolExecutor
+from aiecs_ray.tools import TOOLS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,8 +58,8 @@ async def test_the_sample_of_advanced_usage(documents: Path) -> None:
 
 @pytest.mark.ray
 async def test_the_samples_run_on_ray(ray_rt: aiecs_ray.Runtime, documents: Path) -> None:
-    for name in ("data.csv", "data1.csv", "data2.csv"):
-        assert (documents / name).exists()
+    for cls in TOOLS:
+        ray_rt.register(cls)
     executor = OperationExecutor(ToolExecutor(runtime=ray_rt), ExecutionUtils(), {"rate_limit_requests_per_second": 10})
     from_disk = "pandas_tool.read_csv"
 

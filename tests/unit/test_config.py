@@ -145,6 +145,13 @@ def test_an_unknown_key_in_the_file_is_answered_with_the_nearest_known_one(file:
         Settings.load(file)
 
 
+def test_a_key_that_is_no_name_is_refused(file: Path) -> None:
+    file.write_text("1: x\n", encoding="utf-8")
+
+    with pytest.raises(InvalidConfigError, match="'1': there is no such setting"):
+        Settings.load(file)
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [("- a\n- b\n", "must hold names and values"), ("a: [\n", "is not YAML"), ("3\n", "must hold names and values")],
@@ -192,6 +199,23 @@ def test_a_file_that_is_asked_for_must_be_there(tmp_path: Path) -> None:
 def test_a_value_out_of_range_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(InvalidConfigError, match=f"Setting '{name}': "):
         Settings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("kind", "ends"),
+    [
+        (Settings, {"inline_limit": (0, 2**24), "window": (1, 1000), "grace": (0, 3600), "cache_entries": (0, 2**53)}),
+        (Settings, {"result_fraction": (0.001, 1), "event_limit": (1, 2**53), "idle_timeout": (0.001, 1e9)}),
+        (Settings, {"cache_ttl": (0, 1e9), "connect_timeout": (0.001, 3600), "chunk_seconds": (0.001, 60)}),
+        (ExecutionUtilsConfig, {"RETRY_ATTEMPTS": (1, 100), "CACHE_SIZE": (0, 2**53), "MAX_WORKERS": (1, None)}),
+        (ExecutorConfig, {"rate_limit_requests_per_second": (0.001, 100_000), "batch_size": (1, 1_000_000)}),
+        (ExecutorConfig, {"timeout": (0.001, 1e9)}),
+    ],
+)
+def test_the_ends_of_each_range_are_taken(kind: Any, ends: dict[str, tuple[Any, Any]]) -> None:
+    for name, values in ends.items():
+        for value in values:
+            assert getattr(kind(**{name: value}), name) == value
 
 
 def test_the_message_shows_range_and_value() -> None:

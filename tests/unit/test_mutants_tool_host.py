@@ -1,0 +1,76 @@
+"""What a replica's host sends back: large values beside their outcomes, and nothing that was not to begin."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from aiecs_ray import packing
+from aiecs_ray.actors.tool import Delivery, Large, ToolHost
+from aiecs_ray.catalog import to_spec
+from aiecs_ray.messages import Item, Work
+from aiecs_ray.registry import Registry
+
+if TYPE_CHECKING:
+    from aiecs_ray.messages import Outcome
+
+LIMIT = 1000
+
+
+class Maker:
+    def make(self, size: int) -> bytes:
+        return b"x" * size
+
+    def fail(self) -> None:
+        raise ValueError("no")
+
+
+@pytest.fixture
+def host() -> ToolHost:
+    spec = to_spec(Registry().register(Maker), {})
+    host = ToolHost(spec, fetch=lambda packed: packed, report=lambda *_: None, inline_limit=LIMIT)
+    assert host.start() is None
+    return host
+
+
+def item(step: int, operation: str, *, idempotent: bool = True, **params: Any) -> Item:
+    return Item(step, 1, operation, packing.to_payload(packing.pack(params)), (), idempotent)
+
+
+def outcomes(deliveries: list[Delivery]) -> list[Outcome]:
+    return [outcome for delivery in deliveries for outcome in delivery.outcomes]
+
+
+def test_a_large_result_travels_beside_its_outcome(host: ToolHost) -> None:
+    work = Work(
+        1, "run", (item(0, "make", size=10), item(1, "make", size=10 * LIMIT), item(2, "make", size=20 * LIMIT))
+    )
+
+    delivery = host.call(work)
+
+    assert [outcome.payload for outcome in delivery.outcomes[1:]] == [Large(0), Large(1)]
+    assert packing.from_payload(delivery.outcomes[0].payload) == b"x" * 10
+    assert [len(packing.unpack(large)) for large in delivery.larges] == [10 * LIMIT, 20 * LIMIT]
+
+
+def test_nothing_begins_after_a_recall(host: ToolHost) -> None:
+    work = Work(1, "run", tuple(item(step, "make", size=1, idempotent=False) for step in range(3)))
+    stream = host.stream(work)
+
+    first = next(stream)
+    host.stop(1, ask=False)
+    rest = list(stream)
+
+    assert [outcome.step for outcome in first.outcomes] == [0]
+    assert rest == []
+
+
+def test_a_chain_ends_with_its_first_failure(host: ToolHost) -> None:
+    items = (item(0, "make", size=1), item(1, "fail"), item(2, "make", size=1))
+
+    chain = list(host.stream(Work(1, "run", items, chain=True)))
+    chunk = list(host.stream(Work(2, "run", items)))
+
+    assert [outcome.kind for outcome in outcomes(chain)] == ["value", "error"]
+    assert [outcome.kind for outcome in outcomes(chunk)] == ["value", "error", "value"]
