@@ -15,7 +15,7 @@ from aiecs_ray.actors.gate import Gate
 from aiecs_ray.actors.pools import Pools
 from aiecs_ray.actors.run import Run, Services
 from aiecs_ray.errors import BusyError, ResultExpiredError, RunLostError
-from aiecs_ray.messages import PROTOCOL, Event, Limits, RunRequest, Settled, ToolSpec
+from aiecs_ray.messages import PROTOCOL, Event, EventKind, Limits, RunRequest, Settled, ToolSpec
 from aiecs_ray.model import TaskStatus
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class Coordinator:
         """Take the progress that an operation reported."""
         run = self._runs.get(run_id)
         if run is not None and not run.log.closed:
-            run.log.add("progress", step, {"done": done, "total": total, "message": message[:1000]})
+            run.log.add(EventKind.PROGRESS, step, {"done": done, "total": total, "message": message[:1000]})
 
     async def stats(self) -> dict[str, Any]:
         """Return counters of everything since this coordinator started."""

@@ -7,7 +7,7 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from aiecs_ray.messages import Event
+from aiecs_ray.messages import Event, EventKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,7 +37,7 @@ class EventLog:
         """Whether no event will follow."""
         return self._closed
 
-    def add(self, kind: str, step: int | None = None, data: Mapping[str, Any] = _NOTHING) -> None:
+    def add(self, kind: EventKind, step: int | None = None, data: Mapping[str, Any] = _NOTHING) -> None:
         """Append an event."""
         self._events.append(Event(self._next, kind, self._run, self._clock(), step, data))
         self._next += 1

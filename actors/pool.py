@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from aiecs_ray.actors.flight import Member
-    from aiecs_ray.actors.run import Ticket
+    from aiecs_ray.actors.run import Run, Ticket
     from aiecs_ray.config import Settings
-    from aiecs_ray.messages import ToolSpec
+    from aiecs_ray.messages import EventKind, ToolSpec
 
 PREFETCH_BELOW = 0.05
 """A replica gets work in advance only of operations expected to take less than this many seconds."""
@@ -31,6 +31,8 @@ class Pool:
         self.members: dict[int, Member] = {}
         self.took: dict[str, float] = {}
         """Expected seconds of each operation."""
+        self.runs: dict[str, Run] = {}
+        """Runs that wait for replicas of this tool, or did."""
         self.draining = False
         self.crashes: list[float] = []
         self.window = ASYNC_WINDOW if spec.has_async else settings.window
@@ -39,6 +41,12 @@ class Pool:
         self.idle_timeout = float(options.get("idle_timeout") or settings.idle_timeout)
         self.init_timeout = float(options.get("init_timeout") or settings.init_timeout)
         self.needs = _needs(options)
+
+    def tell(self, kind: EventKind, data: dict[str, Any]) -> None:
+        """Tell the runs that wait for this tool what happens to its replicas."""
+        self.runs = {run_id: run for run_id, run in self.runs.items() if not run.log.closed}
+        for run in self.runs.values():
+            run.log.add(kind, data={"tool": self.spec.name, **data})
 
     def view(self, cpus: int) -> PoolView:
         """Return what a scaling decision needs."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.actors.flight import Flight, Member
 from aiecs_ray.actors.pool import PREFETCH_BELOW, Pool, total
-from aiecs_ray.actors.watch import Watch
+from aiecs_ray.actors.watch import SLOW, Watch
 from aiecs_ray.backend import ReplicaDied
-from aiecs_ray.messages import ErrorInfo, ToolSpec
+from aiecs_ray.messages import ErrorInfo, EventKind, ToolSpec
 from aiecs_ray.plan import State
 from aiecs_ray.scaling import ASYNC_CHUNK, chunk_size, decide, fits_a_node, smooth
 
@@ -95,6 +95,7 @@ class Pools:
     def enqueue(self, tool: str, tickets: Sequence[Ticket]) -> None:
         """Run these steps as soon as a replica has room."""
         pool = self._pools[tool]
+        pool.runs.update((ticket.run.id, ticket.run) for ticket in tickets[:1])
         for ticket in tickets:
             priority = ticket.run.policy(ticket.step).priority
             pool.queue.push(ticket, owner=ticket.run.owner, priority=priority)
@@ -181,21 +182,25 @@ class Pools:
     # --- one call of a replica -----------------------------------------------------------------------------
 
     async def _fly(self, pool: Pool, member: Member, flight: Flight) -> None:
-        watch = self._spawn(self._watch.over(member, flight)) if flight.limits else None
+        loop = asyncio.get_running_loop()
+        watch: asyncio.Task[Any] | asyncio.TimerHandle
+        if flight.limits:
+            watch = self._spawn(self._watch.over(member, flight))
+        else:
+            watch = loop.call_later(SLOW, self._watch.slow, flight)
         recall = None
         several = len(flight.work.items) > 1
         stream = several and (flight.work.chain or flight.run.policy(flight.work.items[0].step).is_async)
         if several and not stream:
             late = flight.expected + self._settings.chunk_seconds * 2
-            recall = asyncio.get_running_loop().call_later(late, self._recall, member, flight)
+            recall = loop.call_later(late, self._recall, member, flight)
         try:
             async for outcomes in member.replica.send(flight.work, stream=stream):
                 self._land(pool, flight, outcomes)
         except ReplicaDied as death:
             self._bury(pool, member, death)
         finally:
-            if watch is not None:
-                watch.cancel()
+            watch.cancel()
             if recall is not None:
                 recall.cancel()
         self._close(pool, member, flight)
@@ -321,6 +326,7 @@ class Pools:
             self._refuse(pool, error)
             return
         pool.crashes.clear()
+        pool.tell(EventKind.REPLICA_STARTED, {"seconds": self._clock() - member.idle_since})
         member.ready = True
         member.idle_since = self._clock()
         self._feed(pool)
@@ -343,6 +349,8 @@ class Pools:
         if member.died is None:
             text = f"A replica of tool '{pool.spec.name}' died: {death}"
             member.died = ErrorInfo("E003", text, "ReplicaLostError", ("ReplicaLostError",))
+            for run in {flight.run.id: flight.run for flight in member.flights.values()}.values():
+                run.log.add(EventKind.REPLICA_DIED, data={"tool": pool.spec.name, "message": str(death)})
         self._remove(member)
 
     def _remove(self, member: Member) -> None:

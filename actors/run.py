@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from aiecs_ray.actors.events import EventLog
 from aiecs_ray.actors.lookups import Lookups
-from aiecs_ray.messages import ErrorInfo, Item, RunRequest, Settled, Work
+from aiecs_ray.messages import ErrorInfo, EventKind, Item, RunRequest, Settled, Work
 from aiecs_ray.model import TaskStatus
 from aiecs_ray.plan import Actions, Ending, Plan, PlanStep
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from aiecs_ray.messages import Input, Outcome, Policy
 
 _KINDS = {
-    TaskStatus.COMPLETED: "step_completed",
-    TaskStatus.FAILED: "step_failed",
-    TaskStatus.TIMED_OUT: "step_timed_out",
-    TaskStatus.CANCELLED: "step_cancelled",
+    TaskStatus.COMPLETED: EventKind.STEP_COMPLETED,
+    TaskStatus.FAILED: EventKind.STEP_FAILED,
+    TaskStatus.TIMED_OUT: EventKind.STEP_TIMED_OUT,
+    TaskStatus.CANCELLED: EventKind.STEP_CANCELLED,
 }
 CHAIN_LIMIT = 256
 """Steps in one segment."""
@@ -96,7 +96,7 @@ class Run:
 
     def begin(self) -> None:
         """Start; a run of no steps is finished at once."""
-        self.log.add("run_started", data={"steps": len(self.request.steps), "mode": self.request.mode})
+        self.log.add(EventKind.RUN_STARTED, data={"steps": len(self.request.steps), "mode": self.request.mode})
         if self.request.deadline is not None:
             asyncio.get_running_loop().call_later(self.request.deadline, self._expire)
         if self.request.mode == "sequence" and len(self.request.steps) > 1:
@@ -152,7 +152,7 @@ class Run:
     def note_started(self, step: int) -> None:
         """A step has started, as far as can be told from outside."""
         self.plan.started(step)
-        self.log.add("step_started", step, {"attempt": self.plan.tries(step), "spec": self.policy(step).spec})
+        self.log.add(EventKind.STEP_STARTED, step, {"attempt": self.plan.tries(step), "spec": self.policy(step).spec})
 
     def outcome(self, outcome: Outcome, verdict: ErrorInfo | None) -> None:
         """A replica reported how an item ended; ``verdict`` is set when it had been told to stop for its time."""
@@ -248,7 +248,7 @@ class Run:
         loop = asyncio.get_running_loop()
         for step, seconds in actions.delayed:
             self._leave(step)
-            self.log.add("step_retrying", step, {"attempt": self.plan.tries(step), "seconds": seconds})
+            self.log.add(EventKind.STEP_RETRYING, step, {"attempt": self.plan.tries(step), "seconds": seconds})
             loop.call_later(seconds, self._due, step)
         if self.plan.done and not self.finished.is_set():
             self._finish()
@@ -273,7 +273,8 @@ class Run:
             data.update(code=error.code, message=error.message)
         else:
             data.update(from_cache=from_cache, size=size, summary=summary)
-        self.log.add(_KINDS[ending.status], step, data)
+        kind = EventKind.STEP_SKIPPED if ending.skipped else _KINDS[ending.status]
+        self.log.add(kind, step, data)
         self._leave(step)
 
     def _drop(self, step: int) -> None:
@@ -293,7 +294,7 @@ class Run:
         self.ended_at = self._services.clock()
         counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
         seconds = self.ended_at - self._began
-        self.log.add("run_finished", data={"status": self.status.value, "counts": counts, "seconds": seconds})
+        self.log.add(EventKind.RUN_FINISHED, data={"status": self.status.value, "counts": counts, "seconds": seconds})
         self.log.close()
         self.request = self.request.without_inputs()
         self._payloads.clear()

@@ -6,12 +6,15 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from aiecs_ray.backend import ReplicaDied
-from aiecs_ray.messages import ErrorInfo
+from aiecs_ray.messages import ErrorInfo, EventKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiecs_ray.actors.flight import Flight, Member
+
+SLOW = 60.0
+"""Seconds between two events that say an operation without a time limit is still running."""
 
 
 class Watch:
@@ -32,6 +35,12 @@ class Watch:
         while flight.open:
             await asyncio.sleep(pause)
             pause = await self._check(member, flight)
+
+    def slow(self, flight: Flight, waited: float = SLOW) -> None:
+        """Tell the run that an operation without a time limit takes long; once a minute."""
+        if flight.open:
+            flight.run.log.add(EventKind.STEP_SLOW, next(iter(flight.open)), {"seconds": waited})
+            asyncio.get_running_loop().call_later(SLOW, self.slow, flight, waited + SLOW)
 
     async def _check(self, member: Member, flight: Flight) -> float:
         """Return the seconds until the next check."""

@@ -7,6 +7,7 @@ without ever running the code that makes them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -215,11 +216,40 @@ class Settled(NamedTuple):
     """It completed, and its result was not kept."""
 
 
+class EventKind(StrEnum):
+    """What an event tells, and what its ``data`` holds."""
+
+    RUN_STARTED = "run_started"
+    """``steps``, ``mode``."""
+    RUN_FINISHED = "run_finished"
+    """``status``, ``counts`` of steps by status, ``seconds``."""
+    STEP_STARTED = "step_started"
+    """``spec``, ``attempt``."""
+    STEP_COMPLETED = "step_completed"
+    """``spec``, ``seconds``, ``attempts``, ``from_cache``, ``size`` in bytes, ``summary`` of the result."""
+    STEP_FAILED = "step_failed"
+    """``spec``, ``seconds``, ``attempts``, ``code``, ``message``; so have the three that follow."""
+    STEP_TIMED_OUT = "step_timed_out"
+    STEP_CANCELLED = "step_cancelled"
+    STEP_SKIPPED = "step_skipped"
+    """It never started, because a step before it did not complete."""
+    STEP_RETRYING = "step_retrying"
+    """``attempt`` that failed, ``seconds`` until the next one."""
+    STEP_SLOW = "step_slow"
+    """It has no time limit and has run for ``seconds``."""
+    PROGRESS = "progress"
+    """``done``, ``total``, ``message``, as the operation reported them."""
+    REPLICA_STARTED = "replica_started"
+    """A replica of ``tool`` is ready, after ``seconds``."""
+    REPLICA_DIED = "replica_died"
+    """A replica of ``tool`` that held work of the run died; ``message`` says of what."""
+
+
 class Event(NamedTuple):
     """One numbered event of a run; ``kind`` and the keys of ``data`` are versioned by ``version``."""
 
     number: int
-    kind: str
+    kind: EventKind
     run: str
     time: float
     """Seconds since the epoch, by the coordinator's clock."""

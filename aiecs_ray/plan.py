@@ -81,6 +81,8 @@ class Ending(NamedTuple):
     step: int
     status: TaskStatus
     error: ErrorInfo | None = None
+    skipped: bool = False
+    """It never started, because a step before it did not complete."""
 
 
 class _Stop(NamedTuple):
@@ -372,10 +374,12 @@ class Plan:
             check_transition(old, new)
         self._state[step] = state
 
-    def _end(self, step: int, state: State, error: ErrorInfo | None, actions: Actions) -> None:
+    def _end(
+        self, step: int, state: State, error: ErrorInfo | None, actions: Actions, *, skipped: bool = False
+    ) -> None:
         self._move(step, state)
         self._open -= 1
-        actions.ended.append(Ending(step, _STATUS[state], error))
+        actions.ended.append(Ending(step, _STATUS[state], error, skipped))
         actions.untold.append(step)
 
     def _tell(self, actions: Actions) -> Actions:
@@ -429,7 +433,7 @@ class Plan:
             reason = UpstreamFailedError(cause, self._steps[cause].spec, _VERB[self._state[cause]])
             self._reasons[key] = failures.of_runtime(reason) if key[1] else _cancelled(str(reason))
         self._cause[step] = cause
-        self._end(step, State.CANCELLED, self._reasons[key], actions)
+        self._end(step, State.CANCELLED, self._reasons[key], actions, skipped=True)
 
 
 _VERB = {State.FAILED: "failed", State.TIMED_OUT: "timed out", State.CANCELLED: "was cancelled"}

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.errors import OperationTimeoutError, RunLostError
+from aiecs_ray.messages import EventKind
 from aiecs_ray.results import to_step_result, to_value
 
 if TYPE_CHECKING:
@@ -17,7 +18,15 @@ if TYPE_CHECKING:
 
 POLL = 30.0
 """Seconds that one question to the coordinator may wait for its answer."""
-ENDED = frozenset({"step_completed", "step_failed", "step_timed_out", "step_cancelled"})
+ENDED = frozenset(
+    {
+        EventKind.STEP_COMPLETED,
+        EventKind.STEP_FAILED,
+        EventKind.STEP_TIMED_OUT,
+        EventKind.STEP_CANCELLED,
+        EventKind.STEP_SKIPPED,
+    }
+)
 
 
 class Run:

@@ -69,3 +69,10 @@ def documents(shipped: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     yield tmp_path
     for runtime in made:
         runtime.close()
+
+
+@pytest.fixture
+def on_ray(ray_rt: aiecs_ray.Runtime) -> OperationExecutor:
+    """Return an executor on Ray whose runtime knows a desk."""
+    ray_rt.register(Desk)
+    return OperationExecutor(ToolExecutor(runtime=ray_rt), ExecutionUtils(), FAST)

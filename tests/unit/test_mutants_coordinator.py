@@ -83,12 +83,15 @@ async def coordinator(backend: Backend, clock: Clock) -> AsyncIterator[Coordinat
         token=bytes,
         clock=clock,
     )
+    for client in ("ann", "bob"):
+        await coordinator.hello(client, f"lease of {client}")
     yield coordinator
     await coordinator.shut_down()
 
 
 def request(token: str, steps: int = 1, **options: Any) -> RunRequest:
-    return RunRequest((Step(0, b""),) * steps, (POLICY,), mode="batch", token=token, **options)
+    options = {"mode": "batch", "client": "ann", **options}
+    return RunRequest((Step(0, b""),) * steps, (POLICY,), token=token, **options)
 
 
 async def submit(coordinator: Coordinator, *requests: RunRequest) -> list[str]:
@@ -96,9 +99,7 @@ async def submit(coordinator: Coordinator, *requests: RunRequest) -> list[str]:
 
 
 async def test_the_runs_of_a_client_that_is_gone_are_cancelled(coordinator: Coordinator, backend: Backend) -> None:
-    await coordinator.hello("ann", "lease of ann")
-    await coordinator.hello("bob", "lease of bob")
-    anns, bobs = await submit(coordinator, request("1", client="ann"), request("2", client="bob"))
+    anns, bobs = await submit(coordinator, request("1"), request("2", client="bob"))
 
     backend.gone.add("lease of ann")
     await coordinator._check_leases()
@@ -107,8 +108,7 @@ async def test_the_runs_of_a_client_that_is_gone_are_cancelled(coordinator: Coor
 
 
 async def test_a_detached_run_outlives_its_client(coordinator: Coordinator, backend: Backend) -> None:
-    await coordinator.hello("ann", "lease of ann")
-    runs = await submit(coordinator, request("1", client="ann", detach=True))
+    runs = await submit(coordinator, request("1", detach=True))
 
     backend.gone.add("lease of ann")
     await coordinator._check_leases()
