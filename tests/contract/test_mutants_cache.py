@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from typing import TYPE_CHECKING
 
 import pytest
 
-from aiecs_ray import Runtime
 from tests.contract.probes import Ledger, note
+
+if TYPE_CHECKING:
+    from aiecs_ray import Runtime
 
 pytestmark = pytest.mark.timeout(40)
 

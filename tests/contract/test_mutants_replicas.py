@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from aiecs_ray import Runtime
 from tests.contract.probes import Gate, op, visit
+
+if TYPE_CHECKING:
+    from aiecs_ray import Runtime
 
 pytestmark = pytest.mark.timeout(40)
 SOON = 5.0

@@ -145,7 +145,8 @@ def judge(mutant: Mutant, copy: Copy) -> Verdict:
 
 
 def _last_begun(output: str) -> str:
-    return (re.findall(r"^(\S+::\S+)", output, re.MULTILINE) or ["the start"])[-1]
+    begun = [line.split()[0] for line in output.splitlines() if "::" in line.split(" ")[0]]
+    return begun[-1] if begun else "the start"
 
 
 def main(names: Sequence[str]) -> int:

@@ -8,9 +8,8 @@ import pytest
 
 from aiecs_ray import packing
 from aiecs_ray.actors.tool import Delivery, Large, ToolHost
-from aiecs_ray.catalog import to_spec
-from aiecs_ray.messages import Item, Work
-from aiecs_ray.registry import Registry
+from aiecs_ray.messages import Item, ToolSpec, Work
+from aiecs_ray.shipping import ship
 
 if TYPE_CHECKING:
     from aiecs_ray.messages import Outcome
@@ -28,7 +27,7 @@ class Maker:
 
 @pytest.fixture
 def host() -> ToolHost:
-    spec = to_spec(Registry().register(Maker), {})
+    spec = ToolSpec("maker@1", "maker", ship(Maker), "1")
     host = ToolHost(spec, fetch=lambda packed: packed, report=lambda *_: None, inline_limit=LIMIT)
     assert host.start() is None
     return host
