@@ -95,7 +95,9 @@ class OperationExecutor(IOperationExecutor):
         self._own = own
         self._injection: Injection | None = None
         if tool_provider is not None or cache_provider is not None or self.tool_executor is not own:
-            self._injection = Injection(self.tool_executor, tool_provider, cache_provider)
+            self._injection = Injection(
+                self.tool_executor, tool_provider, cache_provider, lambda: self._check_config().enable_cache
+            )
         self._name = secrets.token_hex(8)
         # The tools that were used; None until somebody asks for the proxy itself.
         self._proxies: dict[str, Any] = {}
@@ -232,8 +234,7 @@ class OperationExecutor(IOperationExecutor):
 
     def clear_tool_cache(self) -> None:
         """Forget the tool instances and stop their replicas; they are made again when next needed."""
-        names = list(self._proxies)
-        self._proxies.clear()
+        names, self._proxies = list(self._proxies), {}
         if names and self._injection is None and self._own.connected:
             self.runtime.request("clear_tools", names)
 
@@ -290,8 +291,7 @@ class OperationExecutor(IOperationExecutor):
     async def _prepare(self, operations: Any, **options: Any) -> Prepared:
         config = self._check_config()
         utils = self.execution_utils
-        backoff = float(utils.retry_backoff)
-        options["retry"] = RetryOptions(attempts=utils.retry_attempts, multiplier=backoff)
+        options["retry"] = RetryOptions(attempts=utils.retry_attempts, multiplier=float(utils.retry_backoff))
         options["timeout"] = config.timeout if options.get("deadline") is None else None
         options["timeouts"] = utils.operation_timeouts
         options["cache"] = None if config.enable_cache else "off"

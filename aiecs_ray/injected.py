@@ -11,12 +11,13 @@ from aiecs_ray.errors import ToolNotFoundError
 from aiecs_ray.execution_utils import ExecutionUtils
 from aiecs_ray.inprocess import InProcessLink
 from aiecs_ray.operation import split_spec
+from aiecs_ray.options import OPERATION_NAME
 from aiecs_ray.registry import Registry
 from aiecs_ray.runtime import Runtime
 from aiecs_ray.tool import operation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from aiecs_ray.interfaces import ICacheProvider, IToolExecutor, IToolProvider
     from aiecs_ray.operation import Requested
@@ -27,10 +28,18 @@ _INJECTIONS: dict[str, Injection] = {}
 class Injection:
     """An injected tool executor, tool provider or cache, and a runtime in this process that drives it.
 
-    Each tool and operation that is asked for becomes a class whose method calls the injected executor.
+    Each tool that is asked for becomes a class whose methods call the injected executor. ``caching`` says whether the
+    cache may be used at present.
     """
 
-    def __init__(self, executor: IToolExecutor, provider: IToolProvider | None, cache: ICacheProvider | None) -> None:
+    def __init__(
+        self,
+        executor: IToolExecutor,
+        provider: IToolProvider | None,
+        cache: ICacheProvider | None,
+        caching: Callable[[], bool],
+    ) -> None:
+        self._caching = caching
         self._executor = executor
         self._provider = provider
         self._cache = cache
@@ -61,29 +70,39 @@ class Injection:
             if name in names or (self._provider is not None and not self._provider.has_tool(tool)):
                 continue
             instance = self.get_tool(tool)
-            if not isinstance(instance, str) and not callable(getattr(instance, name, None)):
+            found = _operations(instance) if not names and self._provider is not None else set()
+            if self._provider is None or callable(getattr(instance, name, None)):
+                found.add(name)
+            if found <= names:
                 continue
-            names.add(name)
+            names.update(found)
             self._registry.register(_tool_class(names), tool, replace=True, config={"token": self._token, "tool": tool})
 
     async def execute(self, tool: str, name: str, params: dict[str, Any], user_id: str, task_id: str) -> Any:
         """Run one operation through the injected executor, and the injected cache if there is one."""
-        key = None
-        if self._cache is not None:
-            key = self._cache.generate_cache_key(f"{tool}.{name}", user_id, task_id, (), params)
-            hit, found = _lookup(self._cache, key)
+        cache = self._cache if self._caching() else None
+        key = ""
+        if cache is not None:
+            key = cache.generate_cache_key(f"{tool}.{name}", user_id, task_id, (), params)
+            hit, found = _lookup(cache, key)
             if hit:
                 return found
         result = self._executor.execute_async(self.get_tool(tool), name, **params)
         value = await result if inspect.isawaitable(result) else result
-        if self._cache is not None and key is not None:
-            self._cache.add_to_cache(key, value)
+        if cache is not None:
+            cache.add_to_cache(key, value)
         return value
 
     def close(self) -> None:
         """End the runtime."""
         _INJECTIONS.pop(self._token, None)
         self.runtime.close()
+
+
+def _operations(instance: Any) -> set[str]:
+    """The methods of a tool's class, so that a name which is none of them can be told apart from an unknown tool."""
+    names = filter(OPERATION_NAME.fullmatch, dir(type(instance)))
+    return {name for name in names if callable(inspect.getattr_static(instance, name))}
 
 
 def _lookup(cache: ICacheProvider, key: str) -> tuple[bool, Any]:

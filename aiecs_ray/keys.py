@@ -11,8 +11,8 @@ import hashlib
 import secrets
 from typing import TYPE_CHECKING, Any, Literal
 
-from aiecs_ray.canonical import Encoder
-from aiecs_ray.canonical_parts import UnencodableError
+from aiecs_ray.canonical.encoder import Encoder
+from aiecs_ray.canonical.parts import UnencodableError
 from aiecs_ray.errors import UncacheableValueError
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from aiecs_ray.errors import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from aiecs_ray.runtime import Runtime
+    from aiecs_ray.client import Client
 
 
 class Tools:
     """The tools that can be called: ``rt.tools.stats_tool.mean(values=[1, 2])``."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Client) -> None:
         self._runtime = runtime
 
     def list(self) -> list[dict[str, Any]]:
@@ -34,7 +34,7 @@ class Tools:
 class ToolProxy:
     """One tool, its operations as methods that run in its replicas."""
 
-    def __init__(self, runtime: Runtime, name: str) -> None:
+    def __init__(self, runtime: Client, name: str) -> None:
         _, self._operations = runtime.catalog.tool(name)
         self._runtime = runtime
         self.tool_name = name
@@ -60,7 +60,7 @@ class ToolProxy:
 class CacheView:
     """The shared cache, seen from a client."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Client) -> None:
         self._runtime = runtime
 
     def stats(self) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from aiecs_ray.results import to_step_result, to_value
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from aiecs_ray.client import Client
     from aiecs_ray.messages import Event
     from aiecs_ray.model import TaskStepResult
-    from aiecs_ray.runtime import Runtime
 
 POLL = 30.0
 """Seconds that one question to the coordinator may wait for its answer."""
@@ -43,7 +43,7 @@ class Run:
     42
     """
 
-    def __init__(self, runtime: Runtime, run_id: str, specs: list[str]) -> None:
+    def __init__(self, runtime: Client, run_id: str, specs: list[str]) -> None:
         self._runtime = runtime
         self._specs = specs
         self.id = run_id

@@ -12,8 +12,8 @@ from aiecs_ray.results import to_error, to_value
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from aiecs_ray.client import Client
     from aiecs_ray.run_options import Prepared, RunOptions
-    from aiecs_ray.runtime import Runtime
 
 WINDOW = 8192
 """Operations under way at once, unless asked otherwise."""
@@ -22,7 +22,7 @@ LANES = 4
 
 
 def stream_map(  # noqa: PLR0913  # what rt.map was asked
-    runtime: Runtime,
+    runtime: Client,
     operation: str,
     params: Iterable[dict[str, Any]],
     options: RunOptions,

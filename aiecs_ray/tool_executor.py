@@ -17,7 +17,7 @@ from aiecs_ray.interfaces import IToolExecutor
 from aiecs_ray.proxies import ToolProxy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Coroutine, Mapping
 
     from aiecs_ray.runtime import Runtime
 
@@ -54,9 +54,17 @@ class ToolExecutor(IToolExecutor):
         method, arguments = _bind(tool, operation_name, params)
         try:
             result = method(**arguments)
-            return asyncio.run(_wait(result)) if inspect.isawaitable(result) else result
+            return self._run(_wait(result)) if inspect.isawaitable(result) else result
         except Exception as error:
             raise to_exception(of_tool(error, operation_name)) from error
+
+    def _run(self, waiting: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(waiting)
+        # A loop runs in this thread, and another cannot.
+        return self._threads.submit(asyncio.run, waiting).result()
 
     async def execute_async(self, tool: Any, operation_name: str, **params: Any) -> Any:
         """Run an operation without holding up the event loop; a sync one runs in a thread or a replica."""

@@ -1,4 +1,4 @@
-"""Two tools of one class, and two operations of one tool, never answer for each other."""
+"""Tools, operations and inputs that differ never answer for each other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.contract.probes import Ledger, note
+from tests.contract.probes import Ledger, note, op
 
 if TYPE_CHECKING:
     from aiecs_ray import Runtime
@@ -26,6 +26,10 @@ class Shelf:
     def count(self, ledger: str) -> str:
         note(ledger)
         return f"{self.label} counted"
+
+    def give(self, ledger: str, value: str) -> str:
+        note(ledger)
+        return value
 
 
 @pytest.fixture
@@ -52,3 +56,16 @@ def test_two_operations_of_one_tool_have_entries_of_their_own(rt: Runtime, ledge
 
     assert answers == [" read", " counted"]
     assert len(ledger) == 2
+
+
+def test_what_reads_a_cached_result_is_not_answered_for_another_one(rt: Runtime, ledger: Ledger, user: str) -> None:
+    rt.register(Shelf)
+
+    def pair(value: str) -> list[dict[str, object]]:
+        return [op("shelf.give", ledger=ledger.path, value=v) for v in (value, "$result[0]")]
+
+    rt.run(pair("a"), user_id=user)
+    rt.run(pair("b")[:1], user_id=user)
+    results = rt.run(pair("b"), user_id=user)
+
+    assert [result.result for result in results] == ["b", "b"]

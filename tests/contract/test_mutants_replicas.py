@@ -1,4 +1,4 @@
-"""Which of a tool's replicas gets work."""
+"""Which replicas get work, and when; and what is refused before any does."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from aiecs_ray.errors import InvalidOperationsError
 from tests.contract.probes import Gate, op, visit
 
 if TYPE_CHECKING:
@@ -18,6 +19,13 @@ SOON = 5.0
 class Window:
     def visit(self, gate: int, text: str) -> str:
         return visit(gate, text)
+
+    def give(self, value: int) -> int:
+        return value
+
+
+class Door(Window):
+    pass
 
 
 def test_work_goes_to_the_replica_that_has_none(rt: Runtime, gate: Gate) -> None:
@@ -34,3 +42,33 @@ def test_work_goes_to_the_replica_that_has_none(rt: Runtime, gate: Gate) -> None
 
     assert arrived.text == "third"
     assert third.result()[0].completed
+
+
+def test_parallel_operations_of_two_tools_run_at_once(rt: Runtime, gate: Gate) -> None:
+    for cls in (Window, Door):
+        rt.register(cls, num_cpus=0)
+
+    run = rt.submit([op(f"{name}.visit", gate=gate.port, text=name) for name in ("window", "door")], "parallel")
+    visitors = [gate.arrival(SOON) for _ in range(2)]
+    for visitor in visitors:
+        visitor.let_go()
+
+    assert {visitor.text for visitor in visitors} == {"window", "door"}
+    assert all(result.completed for result in run.result())
+
+
+def test_thousands_of_results_come_back_each_once_and_in_order(rt: Runtime) -> None:
+    rt.register(Window)
+    run = rt.submit([op("window.give", value=n) for n in range(4500)], "batch")
+
+    results = [result.result for result in run.result()]
+
+    assert results == list(range(4500))
+
+
+def test_operations_in_a_circle_are_refused_at_once(rt: Runtime) -> None:
+    rt.register(Window)
+    circle = [{**op("window.give", value=n), "depends_on": [1 - n]} for n in range(2)]
+
+    with pytest.raises(InvalidOperationsError, match="circle"):
+        rt.submit(circle, "parallel")

@@ -166,12 +166,12 @@ def main(names: Sequence[str]) -> int:
             finally:
                 copies.put(copy)
 
-        escaped = 0
+        escaped, width = 0, max(len(mutant.name) for mutant in mutants)
         with ThreadPoolExecutor(WORKERS) as pool:
             for verdict in pool.map(work, mutants):
                 escaped += not verdict.caught
                 sign = "caught by" if verdict.caught else "NOT CAUGHT:"
-                _say(f"{verdict.name:<44} {sign} {verdict.text}  ({verdict.seconds:.1f} s)")
+                _say(f"{verdict.name:<{width}} {sign} {verdict.text}  ({verdict.seconds:.1f} s)")
     _say(f"{len(mutants) - escaped} of {len(mutants)} bugs were caught")
     return 1 if escaped else 0
 
@@ -182,12 +182,12 @@ def _is_sound(copies: SimpleQueue[Copy], mutants: Sequence[Mutant]) -> bool:
     copy, began = copies.get(), time.monotonic()
     status, output = copy.run(tests)
     copies.put(copy)
-    if status != 0:
-        _say(output)
-        _say("the tests fail without any bug")
-        return False
-    _say(f"without a bug, {output.strip().rpartition(chr(10))[2].strip('= ')} ({time.monotonic() - began:.1f} s)")
-    return True
+    _, _, last = output.strip().rpartition("\n")
+    _say(f"without a bug: {last.strip('= ')}  ({time.monotonic() - began:.1f} s)")
+    if status == 0:
+        return True
+    _say("\n".join(line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))))
+    return False
 
 
 def _say(text: str) -> None:

@@ -22,8 +22,11 @@ class Sorcerer:
     def give_reference(self) -> Any:
         return [ray.put(1)]
 
-    def give_task(self) -> Any:
-        return ray.remote(lambda: 1).remote()
+    def give_nested_task(self) -> Any:
+        return {"task": ray.remote(num_cpus=0)(lambda: 1).remote()}
+
+    def give_bare_reference(self) -> Any:
+        return ray.put("the value itself")
 
     def give_handle(self) -> Any:
         return ray.get_runtime_context().current_actor
@@ -50,7 +53,7 @@ def sorcerer(ray_rt: Runtime) -> Runtime:
     return ray_rt
 
 
-@pytest.mark.parametrize("name", ["give_reference", "give_task", "give_handle"])
+@pytest.mark.parametrize("name", ["give_reference", "give_nested_task", "give_handle"])
 def test_what_belongs_to_a_process_does_not_leave_it(sorcerer: Runtime, name: str) -> None:
     operations = [op("sorcerer.give", value=n) for n in range(100)]
     operations[50] = op(f"sorcerer.{name}")
@@ -60,6 +63,13 @@ def test_what_belongs_to_a_process_does_not_leave_it(sorcerer: Runtime, name: st
     assert (results[50].status, results[50].error_code) == ("failed", "E003")
     assert "cannot leave its process" in str(results[50].error_message)
     assert [r.result for n, r in enumerate(results) if n != 50] == [n for n in range(100) if n != 50]
+
+
+def test_a_bare_reference_is_waited_for_or_refused(sorcerer: Runtime) -> None:
+    result, after = sorcerer.run([op("sorcerer.give_bare_reference"), op("sorcerer.give", value="after")])
+
+    assert (result.result, result.error_code) in [("the value itself", None), (None, "E003")]
+    assert after.result == "after"
 
 
 @pytest.mark.parametrize("name", ["give_ray_error", "give_memory_error"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.contract.probes import Ledger
+from tests.contract.probes import Ledger, eventually
 
 if TYPE_CHECKING:
     from aiecs_ray import Runtime
@@ -81,4 +81,4 @@ def test_the_old_replica_ends_when_nobody_needs_it(ray_rt: Runtime, namespace: d
         ray_rt.register(namespace["Cell"])
         ray_rt.call("cell.answer")
 
-    assert ray_rt.stats()["tools"]["cell"]["replicas"] == 1
+    eventually(lambda: ray_rt.stats()["tools"]["cell"]["replicas"] == 1)

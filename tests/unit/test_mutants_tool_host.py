@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +24,9 @@ class Maker:
 
     def fail(self) -> None:
         raise ValueError("no")
+
+    def leave(self) -> None:
+        sys.exit(0)
 
 
 @pytest.fixture
@@ -73,3 +77,9 @@ def test_a_chain_ends_with_its_first_failure(host: ToolHost) -> None:
 
     assert [outcome.kind for outcome in outcomes(chain)] == ["value", "error"]
     assert [outcome.kind for outcome in outcomes(chunk)] == ["value", "error", "value"]
+
+
+def test_a_tool_that_exits_has_failed_and_nothing_else_has(host: ToolHost) -> None:
+    found = host.call(Work(1, "run", (item(0, "leave"), item(1, "make", size=1)))).outcomes
+
+    assert [outcome.kind for outcome in found] == ["error", "value"]

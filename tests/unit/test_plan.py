@@ -48,9 +48,6 @@ def messages(actions: Actions) -> dict[int, str]:
     return {ending.step: ending.error.message for ending in actions.ended if ending.error is not None}
 
 
-# --- order --------------------------------------------------------------------------------------------------
-
-
 def test_a_plan_of_no_steps_is_done_at_once() -> None:
     plan = plan_of([])
 
@@ -121,9 +118,6 @@ def test_a_cancelled_plan_does_not_begin() -> None:
 
     assert plan.begin() == Actions()
     assert plan.state(0) is State.CANCELLED
-
-
-# --- what a failure does to others --------------------------------------------------------------------------
 
 
 def test_a_step_that_refers_to_a_failed_one_is_skipped_with_e007() -> None:
@@ -204,9 +198,6 @@ def test_a_chain_of_a_hundred_thousand_skips_needs_no_deep_stack() -> None:
     assert sys.getrecursionlimit() < count
 
 
-# --- stop on failure ----------------------------------------------------------------------------------------
-
-
 def test_after_a_failure_nothing_new_starts() -> None:
     plan = plan_of(steps_of((), (), (), (1,)), stop_on_failure=True)
     plan.begin()
@@ -268,9 +259,6 @@ def test_a_timeout_stops_the_run_as_a_failure_does() -> None:
     assert messages(plan.timed_out(0, LATE))[1] == "Skipped: step 0 (t.s0) timed out"
 
 
-# --- other attempts -----------------------------------------------------------------------------------------
-
-
 def test_an_error_that_may_pass_is_tried_again_after_growing_waits() -> None:
     plan = begun(steps_of((), retry=RetryOptions(attempts=4)))
     waits = []
@@ -302,7 +290,9 @@ def test_the_jitter_comes_from_the_given_randomness() -> None:
     ],
     ids=["an error that lasts", "not idempotent", "one attempt"],
 )
-def test_no_second_attempt_is_made_for(error: ErrorInfo, options: RetryOptions, idempotent: Any) -> None:
+def test_no_second_attempt_is_made_for_what_cannot_pass(
+    error: ErrorInfo, options: RetryOptions, idempotent: Any
+) -> None:
     plan = begun(steps_of((), retry=options, idempotent=idempotent))
 
     actions = plan.failed(0, error)
@@ -368,9 +358,6 @@ def test_a_step_that_was_stopped_for_the_sake_of_another_is_offered_again() -> N
     assert plan.tries(1) == 0
 
 
-# --- lost replicas ------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("idempotent", [True, False])
 def test_a_step_lost_before_it_started_is_offered_again_and_not_counted(*, idempotent: bool) -> None:
     plan = begun(steps_of((), idempotent=idempotent, retry=RetryOptions(attempts=1)))
@@ -422,9 +409,6 @@ def test_the_steps_of_a_lost_chain_wait_for_each_other_again() -> None:
     assert plan.state(1) is State.WAITING
     send(plan, 0)
     assert plan.succeeded(0).ready == [1]
-
-
-# --- cancel and deadline ------------------------------------------------------------------------------------
 
 
 def mixed() -> Plan:
@@ -533,9 +517,6 @@ def test_a_step_that_never_began_in_a_cancelled_run_counts_no_attempt() -> None:
     assert plan.tries(0) == 0
 
 
-# --- results that are kept ----------------------------------------------------------------------------------
-
-
 def test_with_keep_all_nothing_is_freed() -> None:
     plan = begun(steps_of((), (0,)))
 
@@ -604,9 +585,6 @@ def test_kept_results_are_never_freed() -> None:
     assert frees == [[], [1], [2]]
 
 
-# --- status -------------------------------------------------------------------------------------------------
-
-
 def test_a_step_is_pending_until_it_has_started() -> None:
     plan = plan_of(steps_of((), (0,)))
     seen = [plan.status(0)]
@@ -659,9 +637,6 @@ def test_a_start_that_is_reported_twice_is_one_attempt() -> None:
     assert plan.tries(0) == 1
 
 
-# --- late duplicates ----------------------------------------------------------------------------------------
-
-
 def news(plan: Plan, step: int) -> list[Actions]:
     return [
         plan.failed(step, PASSING),
@@ -697,9 +672,6 @@ def test_reports_of_an_attempt_that_is_over_change_nothing(state: State) -> None
 
     assert all(actions == Actions() for actions in later)
     assert (plan.state(0), plan.tries(0)) == (state, 1)
-
-
-# --- chains -------------------------------------------------------------------------------------------------
 
 
 def everything(_: int) -> bool:

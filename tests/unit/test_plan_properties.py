@@ -99,8 +99,6 @@ class Simulation:
         chosen: Literal["all", "last"] | tuple[int, ...] = self.rng.choice(keeps)
         return chosen
 
-    # --- the coordinator -----------------------------------------------------------------------------------
-
     def run(self) -> None:
         self.take(self.plan.begin())
         while moves := self._moves():
@@ -298,8 +296,6 @@ class Simulation:
         before = plan.state(step), plan.tries(step)
         assert self.rng.choice(news)() == Actions()
         assert (plan.state(step), plan.tries(step)) == before
-
-    # --- what must hold ------------------------------------------------------------------------------------
 
     def take(self, actions: Actions) -> None:
         """Perform what the plan said, after checking all of it."""

@@ -20,9 +20,9 @@ from pathlib import PosixPath, PurePath, PurePosixPath, PureWindowsPath, Windows
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from aiecs_ray.canonical_frames import frame_parts
-from aiecs_ray.canonical_parts import Raw, UnencodableError, class_name
-from aiecs_ray.canonical_records import record_parts
+from aiecs_ray.canonical.frames import frame_parts
+from aiecs_ray.canonical.parts import Raw, UnencodableError, class_name
+from aiecs_ray.canonical.records import record_parts
 from aiecs_ray.errors import shorten
 
 if TYPE_CHECKING:

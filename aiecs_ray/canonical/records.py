@@ -12,7 +12,7 @@ from functools import cached_property
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Generic
 
-from aiecs_ray.canonical_parts import Parts, UnencodableError, class_attribute, class_name, mro_of, namespace_of
+from aiecs_ray.canonical.parts import Parts, UnencodableError, class_attribute, class_name, mro_of, namespace_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from array import array
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
-from aiecs_ray.canonical_parts import Parts, Raw, UnencodableError, mro_of
+from aiecs_ray.canonical.parts import Parts, Raw, UnencodableError, mro_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from aiecs_ray.canonical_arrow import arrow_parts
-from aiecs_ray.canonical_parts import Parts, Raw, UnencodableError, class_name, module_of, mro_of
+from aiecs_ray.canonical.arrow import arrow_parts
+from aiecs_ray.canonical.parts import Parts, Raw, UnencodableError, class_name, module_of, mro_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,1 @@
+"""One exact encoding for every value that a cache key can hold."""

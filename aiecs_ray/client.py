@@ -1,0 +1,46 @@
+"""What the parts of a runtime ask of it: the runtime itself knows them, and they only know this."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import concurrent.futures
+    from collections.abc import Sequence
+
+    from aiecs_ray.catalog import Catalog
+    from aiecs_ray.messages import Settled
+    from aiecs_ray.registry import Registry
+    from aiecs_ray.results import Opened
+    from aiecs_ray.run_options import Prepared, RunOptions
+
+
+class Client(Protocol):
+    """A connection to a coordinator."""
+
+    catalog: Catalog
+    registry: Registry
+
+    def call(self, operation: str, params: dict[str, Any] | None = None) -> Any:
+        """Run one operation and return its value."""
+
+    def request(self, method: str, *args: Any) -> Any:
+        """Call the coordinator and wait for its answer."""
+
+    def cache_request(self, method: str, *args: Any) -> Any:
+        """Call the cache and wait for its answer."""
+
+    def prepare(self, operations: Any, options: RunOptions) -> Prepared:
+        """Check a list of operations and make a request of it."""
+
+    def start_execute(self, prepared: Prepared) -> concurrent.futures.Future[Any]:
+        """Send a request that is answered when the run has ended."""
+
+    def open_answer(self, answer: Any, prepared: Prepared) -> list[Opened]:
+        """Return what a finished run produced."""
+
+    def open(self, settled: Sequence[Settled]) -> list[Opened]:
+        """Return the values and errors of some steps."""
+
+    def cancel(self, prepared: Prepared) -> concurrent.futures.Future[Any]:
+        """Cancel the run of a request whose answer is not there yet."""
