@@ -43,7 +43,7 @@ class Flight:
     def __init__(self, work: Work, run: Run, now: float, expected: float) -> None:
         self.work, self.run = work, run
         self.expected = expected
-        """Seconds that it will probably take."""
+        """Seconds that it will probably take; infinite when one of its operations was never measured."""
         self.open: dict[int, Item] = {item.step: item for item in work.items}
         self.limits = {item.step: limit for item in work.items if (limit := run.policy(item.step).timeout) is not None}
         self.verdicts: dict[int, ErrorInfo | None] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from aiecs_ray.actors.run import Run, Ticket
     from aiecs_ray.backend import Backend
     from aiecs_ray.config import Settings
+    from aiecs_ray.messages import Outcome
 
 CRASHES = 3
 CRASH_WINDOW = 60.0
@@ -32,7 +34,7 @@ class Pools:
         self._backend = backend
         self._settings = settings
         self._clock = clock
-        self._watch = Watch(settings.grace, clock)
+        self._watch = Watch(settings.grace, clock, self._land)
         self._pools: dict[str, Pool] = {}
         self._nodes: Sequence[Mapping[str, float]] = ()
         self._numbers = count(1)
@@ -151,7 +153,7 @@ class Pools:
         if not chain:
             steps = [ticket.step, *self._companions(pool, ticket)]
         work = run.compose(next(self._numbers), steps, chain=chain)
-        expected = sum(pool.took.get(item.operation, 0.0) for item in work.items)
+        expected = sum(pool.took.get(item.operation, math.inf) for item in work.items)
         flight = Flight(work, run, self._clock(), expected)
         member.flights[work.id] = flight
         run.dispatched(steps, at_once=len(member.flights) == 1)
@@ -191,7 +193,7 @@ class Pools:
         recall = None
         several = len(flight.work.items) > 1
         stream = several and (flight.work.chain or flight.run.policy(flight.work.items[0].step).is_async)
-        if several and not stream:
+        if several and flight.expected < math.inf:
             late = flight.expected + self._settings.chunk_seconds * 2
             recall = loop.call_later(late, self._recall, member, flight)
         try:
@@ -205,7 +207,7 @@ class Pools:
                 recall.cancel()
         self._close(pool, member, flight)
 
-    def _land(self, pool: Pool, flight: Flight, outcomes: list[Any]) -> None:
+    def _land(self, pool: Pool, flight: Flight, outcomes: list[Outcome]) -> None:
         names = {item.step: item.operation for item in flight.work.items}
         for outcome in outcomes:
             if outcome.step not in flight.open:
@@ -238,7 +240,7 @@ class Pools:
         self._soon()
 
     def _recall(self, member: Member, flight: Flight) -> None:
-        """A chunk takes longer than expected: let others run what it has not begun."""
+        """A call takes longer than expected: take its outcomes so far, and let others run what it has not begun."""
         if flight.open and member.died is None:
             self._spawn(self._watch.ask(member, flight, ask=False))
 

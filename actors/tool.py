@@ -11,11 +11,11 @@ import inspect
 import queue
 import threading
 import time
-from types import FunctionType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiecs_ray import failures, packing
-from aiecs_ray.backend import Running
+from aiecs_ray.backend import Running, Stopped
 from aiecs_ray.binding import Binder
 from aiecs_ray.definition import describe
 from aiecs_ray.errors import AiecsError, ResultInvalidError
@@ -36,6 +36,9 @@ QUICK = 0.002
 """An operation whose last run took less than this many seconds may delay the outcomes before it."""
 LARGE_TOTAL = 64 * 2**20
 """Bytes of large results after which a chunk ends early, so that they can be picked up."""
+
+
+_CODE = (BuiltinFunctionType, FunctionType, MethodType, ModuleType, type)
 
 
 class Large(NamedTuple):
@@ -83,6 +86,7 @@ class ToolHost:
         self._lock = threading.Lock()
         self._running: dict[tuple[int, int], _Body] = {}
         self._recalled: dict[int, None] = {}
+        self._held: dict[int, Delivery] = {}
         self._took: dict[str, float] = {}
 
     # --- the tool itself ---------------------------------------------------------------------------------
@@ -132,10 +136,12 @@ class ToolHost:
             else:
                 yield from self._one_by_one(work, hold=hold)
         finally:
-            self._recalled.pop(work.id, None)
+            with self._lock:
+                self._recalled.pop(work.id, None)
+                self._held.pop(work.id, None)
 
     def _one_by_one(self, work: Work, *, hold: bool) -> Iterator[Delivery]:
-        ready = Delivery([], [])
+        ready = self._hold(work.id)
         total = 0
         made: dict[int, Any] = {}
         for item in work.items:
@@ -143,7 +149,7 @@ class ToolHost:
                 break
             if ready.outcomes and not hold and not self._is_quick(item):
                 yield ready
-                ready = Delivery([], [])
+                ready = self._hold(work.id)
             outcome, packed = self._run(work, item, made)
             if outcome is None:
                 break
@@ -155,11 +161,17 @@ class ToolHost:
             ready.outcomes.append(outcome)
             if not hold and (ready.larges or not item.idempotent):
                 yield ready
-                ready = Delivery([], [])
+                ready = self._hold(work.id)
             if (work.chain and outcome.kind != "value") or total > LARGE_TOTAL:
                 break
         if ready.outcomes:
             yield ready
+
+    def _hold(self, work: int) -> Delivery:
+        """Begin a new delivery; until it is yielded, :meth:`stop` can take what is in it."""
+        with self._lock:
+            ready = self._held[work] = Delivery([], [])
+        return ready
 
     def _is_quick(self, item: Item) -> bool:
         return item.idempotent and self._took.get(item.operation, QUICK) < QUICK
@@ -292,9 +304,12 @@ class ToolHost:
         self._took[item.operation] = seconds
         if packing.inline(result):
             return Outcome(item.step, item.attempt, "value", result, 8, type(result).__name__, seconds=seconds), None
-        if isinstance(result, (FunctionType, ModuleType, type)) or result is self._tool:
+        if isinstance(result, _CODE) or result is self._tool:
             raise ResultInvalidError(f"a {type(result).__name__} is not data; return a value")
         packed = packing.pack(result, trial=True)
+        if self._spec.options.get("stateful"):
+            # What the tool does to its own state later must not be seen in a result that it returned before.
+            packed = packed.copy()
         large = packed.size > self._inline_limit
         payload = None if large else packing.to_payload(packed)
         summary = packing.summarise(result)
@@ -321,18 +336,21 @@ class ToolHost:
         with self._lock:
             return [Running(body.work, body.step, now - body.since) for body in self._running.values()]
 
-    def stop(self, work: int, *, ask: bool) -> bool:
-        """Begin nothing more of ``work``; with ``ask``, tell its running bodies that they should end.
-
-        Return whether there is one. If not, nothing of the work can have an effect any more.
-        """
+    def stop(self, work: int, *, ask: bool) -> Stopped:
+        """Begin nothing more of ``work``; with ``ask``, tell its running bodies that they should end."""
         with self._lock:
             self._recalled[work] = None
             bodies = [body for body in self._running.values() if body.work == work]
+            held = self._held.get(work)
+            waiting: list[Outcome] = []
+            if bodies and held is not None and not held.larges:
+                # A body is running, so the thread that fills the list is not at it.
+                waiting = held.outcomes[:]
+                held.outcomes.clear()
         if ask:
             for body in bodies:
                 body.ask()
-        return bool(bodies)
+        return Stopped(bool(bodies), waiting)
 
 
 class _Body:

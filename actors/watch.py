@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiecs_ray.actors.flight import Flight, Member
+    from aiecs_ray.actors.pool import Pool
+    from aiecs_ray.messages import Outcome
 
 SLOW = 60.0
 """Seconds between two events that say an operation without a time limit is still running."""
@@ -23,11 +25,15 @@ class Watch:
     Args:
         grace: seconds between asking a body to end and killing its replica.
         clock: seconds of the event loop.
+        land: takes outcomes that arrived.
     """
 
-    def __init__(self, grace: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, grace: float, clock: Callable[[], float], land: Callable[[Pool, Flight, list[Outcome]], None]
+    ) -> None:
         self._grace = grace
         self._clock = clock
+        self._land = land
 
     async def over(self, member: Member, flight: Flight) -> None:
         """Stop operations of a flight that run longer than they may."""
@@ -69,16 +75,19 @@ class Watch:
         return max(min(left), 0.005)
 
     async def ask(self, member: Member, flight: Flight, *, ask: bool) -> bool | None:
-        """Take back what has not begun; with ``ask``, tell the running body to end.
+        """Take back what has not begun, and the outcomes that are there; with ``ask``, tell the running body to end.
 
         Return whether a body is running, None when the replica does not say.
         """
         try:
             async with asyncio.timeout(self._grace):
-                return await member.replica.stop(flight.work.id, ask=ask)
+                stopped = await member.replica.stop(flight.work.id, ask=ask)
         except (ReplicaDied, TimeoutError):
             # Its death is noticed, and its silence judged, by those who wait for the flight.
             return None
+        if stopped.outcomes:
+            self._land(member.pool, flight, list(stopped.outcomes))
+        return stopped.running
 
     async def end(self, member: Member, flight: Flight) -> None:
         """Ask the running body to end; kill the replica when it does not within the grace period."""

@@ -27,6 +27,15 @@ class Running(NamedTuple):
     seconds: float
 
 
+class Stopped(NamedTuple):
+    """What a replica says when it is told to begin nothing more of some work."""
+
+    running: bool
+    """Whether a body of it is running. If not, nothing of it can have an effect any more."""
+    outcomes: Sequence[Outcome] = ()
+    """Outcomes that were waiting for the end of a body after them; they are reported here and nowhere else."""
+
+
 class Replica(Protocol):
     """One tool instance in its own process or thread."""
 
@@ -39,11 +48,8 @@ class Replica(Protocol):
     async def status(self) -> Sequence[Running]:
         """Return what is running now. Raises ReplicaDied."""
 
-    async def stop(self, work: int, *, ask: bool) -> bool:
-        """Begin nothing more of ``work``; with ``ask``, tell running bodies to end.
-
-        Return whether a body of it is running. Raises ReplicaDied.
-        """
+    async def stop(self, work: int, *, ask: bool) -> Stopped:
+        """Begin nothing more of ``work``; with ``ask``, tell running bodies to end. Raises ReplicaDied."""
 
     def kill(self) -> None:
         """End the replica at once, whatever it does."""

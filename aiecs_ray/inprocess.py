@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import concurrent.futures
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-    from aiecs_ray.backend import CacheEntry, CacheLink, Running
+    from aiecs_ray.backend import CacheEntry, CacheLink, Running, Stopped
     from aiecs_ray.config import Settings
     from aiecs_ray.messages import ErrorInfo, Outcome, ToolSpec, Work
     from aiecs_ray.packing import Packed
@@ -105,8 +105,8 @@ class LocalReplica:
         """Return what is running now."""
         return self._host.status()
 
-    async def stop(self, work: int, *, ask: bool) -> bool:
-        """Begin nothing more of ``work``; return whether a body of it is running."""
+    async def stop(self, work: int, *, ask: bool) -> Stopped:
+        """Begin nothing more of ``work``; with ``ask``, tell running bodies to end."""
         return self._host.stop(work, ask=ask)
 
     def kill(self) -> None:
@@ -240,8 +240,8 @@ class InProcessLink:
         return runtime_env
 
     def put(self, packed: Packed) -> LocalRef:
-        """Return a reference to ``packed``."""
-        return LocalRef(packed)
+        """Return a reference to a copy of ``packed``: what its owner changes later is not seen."""
+        return LocalRef(packed.copy())
 
     def fetch(self, references: Sequence[LocalRef]) -> list[Packed | Exception]:
         """Return the values of ``references``."""

@@ -48,6 +48,10 @@ class Packed(NamedTuple):
     header: bytes
     buffers: tuple[Any, ...] = ()
 
+    def copy(self) -> Packed:
+        """Return the same value with buffers of its own."""
+        return Packed(self.header, tuple(map(_copy, self.buffers)))
+
     @property
     def size(self) -> int:
         """Bytes of the whole value."""
@@ -81,17 +85,16 @@ class _Pickler(dynamic.Pickler):
     """Refuses what must not leave its process, and notes whether anything needs a trial."""
 
     def __init__(self, file: io.BytesIO, buffers: list[pickle.PickleBuffer], shared: int) -> None:
-        super().__init__(file, protocol=5, buffer_callback=self._keep)
-        self.buffers = buffers
-        self.exotic = False
-        self._shared = shared
+        def keep(buffer: pickle.PickleBuffer) -> bool:
+            # A small buffer is cheaper inside the pickle than beside it.
+            if buffer.raw().nbytes < shared:
+                return True
+            buffers.append(buffer)
+            return False
 
-    def _keep(self, buffer: pickle.PickleBuffer) -> bool:
-        # A small buffer is cheaper inside the pickle than beside it.
-        if buffer.raw().nbytes < self._shared:
-            return True
-        self.buffers.append(buffer)
-        return False
+        # No method of its own: in a circle with its pickler a large value would live until the next collection.
+        super().__init__(file, protocol=5, buffer_callback=keep)
+        self.exotic = False
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
@@ -218,7 +221,7 @@ def inline(value: object) -> bool:
 
 def to_payload(packed: Packed) -> Any:
     """Return the form in which a small value travels: bytes."""
-    return packed.header if not packed.buffers else Packed(packed.header, tuple(map(_copy, packed.buffers)))
+    return packed.copy() if packed.buffers else packed.header
 
 
 def _copy(buffer: Any) -> bytes:

@@ -433,7 +433,7 @@ class Plan:
             reason = UpstreamFailedError(cause, self._steps[cause].spec, _VERB[self._state[cause]])
             self._reasons[key] = failures.of_runtime(reason) if key[1] else _cancelled(str(reason))
         self._cause[step] = cause
-        self._end(step, State.CANCELLED, self._reasons[key], actions, skipped=True)
+        self._end(step, State.CANCELLED, self._reasons[key], actions, skipped=not self._tries[step])
 
 
 _VERB = {State.FAILED: "failed", State.TIMED_OUT: "timed out", State.CANCELLED: "was cancelled"}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import concurrent.futures
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from aiecs_ray.backend import CacheEntry, CacheLink, Running
+    from aiecs_ray.backend import CacheEntry, CacheLink, Running, Stopped
     from aiecs_ray.config import Settings
     from aiecs_ray.messages import ErrorInfo, Outcome, ToolSpec, Work
     from aiecs_ray.packing import Packed
@@ -62,7 +62,7 @@ class _ReplicaActor:
         return self._host.status()
 
     @ray.method(concurrency_group="ctl")
-    def stop(self, work: int, ask: bool) -> bool:  # noqa: FBT001  # Ray passes arguments on as they come
+    def stop(self, work: int, ask: bool) -> Stopped:  # noqa: FBT001  # Ray passes arguments on as they come
         return self._host.stop(work, ask=ask)
 
     def _report(self, *progress: Any) -> None:
@@ -106,8 +106,8 @@ class RayReplica:
         """Return what is running now."""
         return await self._get(self._actor.status.remote())  # type: ignore[no-any-return]
 
-    async def stop(self, work: int, *, ask: bool) -> bool:
-        """Begin nothing more of ``work``; return whether a body of it is running."""
+    async def stop(self, work: int, *, ask: bool) -> Stopped:
+        """Begin nothing more of ``work``; with ``ask``, tell running bodies to end."""
         return await self._get(self._actor.stop.remote(work, ask))  # type: ignore[no-any-return]
 
     def kill(self) -> None:

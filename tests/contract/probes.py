@@ -12,7 +12,7 @@ import select
 import socket
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from aiecs_ray import cancelled
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 DEADLINE = 15.0
 """Seconds after which something that should have happened has not."""
-
-
-# --- for tools -----------------------------------------------------------------------------------------------
 
 
 def note(ledger: str, text: str = "ran") -> int:
@@ -59,9 +56,6 @@ async def visit_async(gate: int, text: str = "") -> str:
         return (await reader.read(1000)).decode()
     finally:
         writer.close()
-
-
-# --- for tests -----------------------------------------------------------------------------------------------
 
 
 class Ledger:
@@ -123,7 +117,7 @@ class Gate:
     def arrivals(self, count: int) -> list[Visitor]:
         return [self.arrival() for _ in range(count)]
 
-    def __enter__(self) -> Gate:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

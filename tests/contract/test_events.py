@@ -51,35 +51,36 @@ def test_a_run_tells_of_its_start_of_every_step_and_of_its_end(reporter: Runtime
 
     events = list(run.events())
 
-    assert [event.kind for event in events] == [
-        "run_started",
-        "step_started",
-        "step_completed",
-        "step_started",
-        "step_completed",
-        "run_finished",
+    assert [(event.kind, event.step) for event in events if event.kind != "replica_started"] == [
+        ("run_started", None),
+        ("step_started", 0),
+        ("step_completed", 0),
+        ("step_started", 1),
+        ("step_completed", 1),
+        ("run_finished", None),
     ]
-    assert [event.step for event in events] == [None, 0, 0, 1, 1, None]
-    assert [event.number for event in events] == list(range(6))
+    assert [event.number for event in events] == list(range(len(events)))
     assert {event.run for event in events} == {run.id}
     assert [event.time for event in events] == sorted(event.time for event in events)
 
 
 def test_events_say_what_happened(reporter: Runtime) -> None:
-    run = reporter.submit([op("reporter.give", value=[1, 2]), op("reporter.fail"), op("editor.print", value="$result[1]")])
+    run = reporter.submit(
+        [op("reporter.give", value=[1, 2]), op("reporter.fail"), op("editor.print", value="$result[1]")]
+    )
 
     events = list(run.events())
 
-    started, completed, failed, cancelled, finished = (
+    started, completed, failed, skipped, finished = (
         next(event for event in events if event.kind == kind).data
-        for kind in ("run_started", "step_completed", "step_failed", "step_cancelled", "run_finished")
+        for kind in ("run_started", "step_completed", "step_failed", "step_skipped", "run_finished")
     )
     assert (started["steps"], started["mode"]) == (3, "sequence")
     assert (completed["spec"], completed["attempts"], completed["from_cache"]) == ("reporter.give", 1, False)
     assert completed["summary"] == "list of 2"
     assert completed["seconds"] >= 0
     assert (failed["code"], failed["message"]) == ("E003", "Error executing fail: no news")
-    assert (cancelled["code"], cancelled["message"]) == ("E007", "Skipped: step 1 (reporter.fail) failed")
+    assert (skipped["code"], skipped["message"]) == ("E007", "Skipped: step 1 (reporter.fail) failed")
     assert finished["status"] == "failed"
     assert finished["counts"] == {"completed": 1, "failed": 1, "cancelled": 1}
 
@@ -92,7 +93,7 @@ def test_every_step_ends_exactly_once(reporter: Runtime, mode: Any) -> None:
     events = list(run.events())
 
     ended = [event.step for event in events if event.kind in ("step_completed", "step_failed")]
-    assert sorted(ended) == list(range(100))
+    assert sorted(ended, key=str) == sorted(range(100), key=str)
     assert [event.number for event in events] == list(range(len(events)))
     assert (events[0].kind, events[-1].kind) == ("run_started", "run_finished")
 
@@ -130,7 +131,30 @@ def test_an_empty_run_starts_and_finishes(reporter: Runtime) -> None:
     assert run.status() == "completed"
 
 
-# --- progress ------------------------------------------------------------------------------------------------------
+def test_a_step_that_was_cancelled_is_told_from_one_that_was_skipped(reporter: Runtime, gate: Gate) -> None:
+    run = reporter.submit([op("reporter.count", gate=gate.port), op("editor.print", value="$result[0]")])
+    gate.arrival()
+
+    run.cancel()
+
+    ended = [(event.kind, event.step) for event in run.events() if event.kind in ("step_cancelled", "step_skipped")]
+    assert sorted(ended, key=str) in (
+        [("step_cancelled", 0), ("step_cancelled", 1)],
+        [("step_cancelled", 0), ("step_skipped", 1)],
+    )
+
+
+def test_a_run_that_waits_for_a_new_replica_says_when_it_is_there(rt: Runtime) -> None:
+    class Newcomer:
+        def work(self) -> None: ...
+
+    rt.register(Newcomer)
+    run = rt.submit([op("newcomer.work")])
+
+    started = [event for event in run.events() if event.kind == "replica_started"]
+
+    assert [event.data["tool"] for event in started] == ["newcomer"]
+    assert started[0].data["seconds"] >= 0
 
 
 def test_a_body_reports_its_progress_while_it_runs(reporter: Runtime, gate: Gate) -> None:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aiecs_ray import Runtime
 from aiecs_ray.errors import InvalidInputError, InvalidParamsError, OperationFailedError, OperationNotFoundError
 from tests.contract.probes import Gate, Ledger, note, visit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from aiecs_ray import Runtime
 
 pytestmark = pytest.mark.timeout(40)
 
@@ -74,6 +75,7 @@ def test_nothing_in_gives_nothing_out(mapper: Runtime) -> None:
     assert list(mapper.map("mapper.double", [])) == []
 
 
+@pytest.mark.timeout(20)
 def test_unordered_values_come_as_they_are_there(mapper: Runtime, gate: Gate) -> None:
     params = [{"gate": gate.port, "n": n} for n in range(8)]
     values = mapper.map("mapper.visit_first", params, ordered=False, window=8)

@@ -9,13 +9,15 @@ import pickle
 import secrets
 import sys
 import threading
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from aiecs_ray import Runtime
 from aiecs_ray.errors import AiecsError, OperationFailedError
 from tests.contract.probes import op
+
+if TYPE_CHECKING:
+    from aiecs_ray import Runtime
 
 pytestmark = pytest.mark.timeout(60)
 MIB = 2**20
@@ -33,13 +35,13 @@ class KeywordOnly(Exception):  # noqa: N818
 
 class Mute(Exception):  # noqa: N818
     def __str__(self) -> str:
-        raise RuntimeError("I will not say")
+        raise RuntimeError("I will not say")  # on purpose
 
     __repr__ = __str__
 
 
 class Exits(Exception):  # noqa: N818
-    def __str__(self) -> str:
+    def __str__(self) -> str:  # noqa: PLE0307  # on purpose
         sys.exit(3)
 
 
@@ -106,8 +108,6 @@ class Imp:
     def who(self) -> str:
         return self.instance
 
-    # --- raises
-
     def exit_zero(self) -> None:
         sys.exit(0)
 
@@ -152,8 +152,8 @@ class Imp:
 
     def raise_chain(self) -> None:
         try:
-            _ = {}["missing"]  # type: ignore[var-annotated]
-        except KeyError as error:
+            self.stop_iterating()
+        except StopIteration as error:
             raise ValueError("because of that") from error
 
     def raise_ring(self) -> None:
@@ -166,8 +166,6 @@ class Imp:
 
     def write_to_input(self, array: Any) -> None:
         array[0] = 1
-
-    # --- returns what cannot leave
 
     def give_generator(self) -> Any:
         return (n for n in range(3))
@@ -216,8 +214,6 @@ class Imp:
     def give_running_thread(self) -> Any:
         return threading.current_thread()
 
-    # --- returns what only looks bad
-
     def give_exception(self) -> Any:
         return ValueError("as a value")
 
@@ -245,7 +241,7 @@ class Imp:
 class Case(NamedTuple):
     name: str
     says: str
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = {}  # noqa: RUF012  # nobody changes it
 
 
 FAIL = [

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aiecs_ray import Run, Runtime
 from aiecs_ray.errors import (
     OperationFailedError,
     OperationTimeoutError,
@@ -19,6 +18,8 @@ from tests.contract.probes import Gate, Ledger, Stopwatch, note, op, visit, visi
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from aiecs_ray import Run, Runtime
 
 pytestmark = pytest.mark.timeout(40)
 
@@ -47,9 +48,6 @@ class Office:
 def office(rt: Runtime) -> Runtime:
     rt.register(Office)
     return rt
-
-
-# --- what it says --------------------------------------------------------------------------------------------
 
 
 def test_a_run_says_how_far_it_is(office: Runtime, gate: Gate) -> None:
@@ -132,9 +130,6 @@ def test_a_stream_yields_each_step_once_and_can_be_read_again(office: Runtime) -
     assert live == again
 
 
-# --- events --------------------------------------------------------------------------------------------------
-
-
 def test_events_are_replayed_from_any_number(office: Runtime) -> None:
     run = office.submit([op("office.give", value=n) for n in range(3)])
     run.wait()
@@ -150,19 +145,21 @@ def test_events_that_are_there_do_not_wait_for_more(office: Runtime, gate: Gate)
     run = office.submit([op("office.visit", gate=gate.port)])
     visitor = gate.arrival()
 
-    kinds = [event.kind for event in run.events(follow=False)]
+    kinds = [event.kind for event in run.events(follow=False) if event.kind != "replica_started"]
     visitor.let_go()
 
     assert kinds == ["run_started", "step_started"]
 
 
+@pytest.mark.timeout(20)
 def test_events_are_followed_live(office: Runtime, gate: Gate) -> None:
     run = office.submit([op("office.visit", gate=gate.port), op("office.visit", gate=gate.port)])
     events = run.events()
     kinds = []
 
     for event in events:
-        kinds.append((event.kind, event.step))
+        if event.kind != "replica_started":
+            kinds.append((event.kind, event.step))
         if event.kind == "step_started":
             gate.arrival().let_go()
 
@@ -174,9 +171,6 @@ def test_events_are_followed_live(office: Runtime, gate: Gate) -> None:
         ("step_completed", 1),
         ("run_finished", None),
     ]
-
-
-# --- cancellation ----------------------------------------------------------------------------------------------
 
 
 def test_cancelling_asks_the_running_body_to_end(office: Runtime, gate: Gate, ledger: Ledger) -> None:
@@ -197,9 +191,7 @@ def test_cancelling_asks_the_running_body_to_end(office: Runtime, gate: Gate, le
     assert [result.error_code for result in results[1:]] == ["E004", "E004"]
 
 
-def test_cancelling_ends_a_body_that_does_not_listen(
-    office: Runtime, gate: Gate, ledger: Ledger, backend: str
-) -> None:
+def test_cancelling_ends_a_body_that_does_not_listen(office: Runtime, gate: Gate, ledger: Ledger, backend: str) -> None:
     run = office.submit([op("office.visit", gate=gate.port), op("office.note", ledger=ledger.path)], "parallel")
     visitor = gate.arrival()
     watch = Stopwatch()
@@ -266,9 +258,6 @@ def test_cancelling_one_run_leaves_others_alone(office: Runtime, gate: Gate) -> 
     doomed.cancel()
 
     assert [result.result for result in other.result(timeout=20)] == list(range(30))
-
-
-# --- the end ---------------------------------------------------------------------------------------------------
 
 
 def test_a_released_run_is_forgotten(office: Runtime) -> None:

@@ -59,9 +59,6 @@ def values(results: list[TaskStepResult]) -> list[Any]:
     return [result.result for result in results]
 
 
-# --- order ---------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("mode", MODES)
 def test_there_is_one_result_per_operation_in_input_order(desk: Runtime, mode: Any) -> None:
     operations = [op("desk.give", value=number) for number in range(300)]
@@ -96,6 +93,7 @@ def test_results_keep_their_place_however_late_they_come(desk: Runtime, gate: Ga
     assert values(run.result()) == ["slow", "<quick>"]
 
 
+@pytest.mark.timeout(20)
 def test_a_quick_operation_does_not_wait_behind_a_long_one(desk: Runtime, gate: Gate) -> None:
     desk.run([op("desk.give") for _ in range(10)])
     run = desk.submit([op("desk.visit", gate=gate.port), op("desk.give", value="quick")], "parallel")
@@ -108,6 +106,7 @@ def test_a_quick_operation_does_not_wait_behind_a_long_one(desk: Runtime, gate: 
     assert values(run.result()) == ["slow", "quick"]
 
 
+@pytest.mark.timeout(20)
 def test_a_result_does_not_wait_for_the_step_after_it(desk: Runtime, gate: Gate) -> None:
     desk.run([op("desk.visit") for _ in range(3)])
     run = desk.submit([op("desk.give", value="early"), op("desk.visit", gate=gate.port)])
@@ -146,9 +145,6 @@ def test_a_failure_costs_no_other_result(desk: Runtime, mode: Any) -> None:
     failed = [number for number, result in enumerate(results) if result.status == "failed"]
     assert failed == [3, 13, 23, 33, 43, 53]
     assert all(result.result == n for n, result in enumerate(results) if n not in failed)
-
-
-# --- references ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -255,9 +251,6 @@ def test_a_reference_that_can_never_resolve_is_refused_before_anything_runs(
     assert len(ledger) == 0
 
 
-# --- failures and what depends on them -------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("mode", MODES)
 def test_what_reads_a_failed_result_is_skipped(desk: Runtime, ledger: Ledger, mode: Any) -> None:
     operations = [
@@ -345,9 +338,6 @@ def test_without_stop_on_failure_a_sequence_goes_on(desk: Runtime) -> None:
     assert [result.status for result in results] == ["failed", "completed"]
 
 
-# --- what is kept ----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("mode", MODES)
 def test_keep_last_keeps_the_last_result_only(desk: Runtime, mode: Any) -> None:
     operations = [op("desk.add", a=1, b=2), op("desk.add", a="$result[0].sum", b=2), op("desk.give", value="last")]
@@ -376,9 +366,6 @@ def test_large_results_nobody_asked_for_are_read_by_their_consumers(desk: Runtim
     results = desk.run(operations, keep="last")
 
     assert [result.result for result in results] == [None, None, b"x" * 300_000]
-
-
-# --- while it runs -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", MODES)

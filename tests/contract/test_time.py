@@ -66,9 +66,6 @@ def clock(rt: Runtime) -> Runtime:
     return rt
 
 
-# --- of an attempt -------------------------------------------------------------------------------------------
-
-
 def test_a_call_that_takes_too_long_is_stopped(clock: Runtime, gate: Gate, backend: str) -> None:
     before, watch = clock.call("clock.who"), Stopwatch()
 
@@ -205,9 +202,6 @@ def test_the_time_in_the_queue_does_not_count(rt: Runtime, gate: Gate) -> None:
     assert [result.result for result in run.result()] == ["go", "served"]
 
 
-# --- by hand -----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", ["clock.visit", "visit"])
 def test_a_limit_set_by_hand_wins(clock: Runtime, gate: Gate, name: str) -> None:
     clock.set_operation_timeout(name, 0.2)
@@ -239,9 +233,6 @@ def test_a_limit_is_a_positive_number_of_seconds(clock: Runtime, ledger: Ledger,
         clock.set_operation_timeout("clock.note", seconds)
 
     assert len(ledger) == 0
-
-
-# --- of a run and of an operation --------------------------------------------------------------------------------
 
 
 def test_the_deadline_of_a_run_ends_what_is_left_of_it(clock: Runtime, gate: Gate, ledger: Ledger) -> None:

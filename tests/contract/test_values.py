@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 import math
 import threading
@@ -97,9 +97,6 @@ def store(rt: Runtime) -> Runtime:
     return rt
 
 
-# --- any value -------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "value",
     [
@@ -113,7 +110,7 @@ def store(rt: Runtime) -> Runtime:
         {"nested": [{"deep": (1, [2, {3}])}]},
         {1: "a", None: "b", (1, 2): "c"},
         decimal.Decimal("1.10"),
-        datetime.datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=datetime.UTC),
+        dt.datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=dt.UTC),
         complex(1, -2),
         range(5),
         ...,
@@ -183,9 +180,6 @@ def test_large_and_small_results_of_one_sequence_do_not_mix(store: Runtime) -> N
     assert [result.result for result in results[: len(sizes)]] == [bytes([n]) * size for n, size in enumerate(sizes)]
 
 
-# --- put -----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("size", [3, 500_000], ids=["small", "large"])
 def test_a_value_that_was_put_stands_anywhere_inside_parameters(store: Runtime, size: int) -> None:
     handle = store.put(b"x" * size)
@@ -237,9 +231,6 @@ def test_what_cannot_be_put_is_refused(store: Runtime) -> None:
         store.call("store.give", {"value": [threading.Lock()]})
 
 
-# --- private and read-only -------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("mode", ["sequence", "parallel", "batch"])
 def test_a_reader_that_changes_its_input_changes_nobody_elses(store: Runtime, mode: Any) -> None:
     operations = [
@@ -281,7 +272,9 @@ def test_a_large_result_of_a_stateful_tool_is_as_it_was_when_returned(store: Run
 
 
 def test_a_result_that_a_tool_goes_on_changing_is_as_it_was_when_returned(store: Runtime) -> None:
-    results = store.run([op("store.remember", row=1), op("store.remember", row=2), op("store.give", value="$result[0]")])
+    results = store.run(
+        [op("store.remember", row=1), op("store.remember", row=2), op("store.give", value="$result[0]")]
+    )
 
     assert results[0].result == results[2].result == results[1].result[:-1]
 
@@ -316,9 +309,6 @@ def test_what_the_caller_gets_is_read_only_too(store: Runtime) -> None:
 
     assert array.sum() == 50_000.0
     assert not array.flags.writeable
-
-
-# --- stateful tools ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["sequence", "parallel", "batch"])

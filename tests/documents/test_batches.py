@@ -1,4 +1,4 @@
-"""``batch_execute_operations``: order, rate, size, failures, references (S0-31, S0-32, S0-52, S0-53; C-15, D-12, D-21)."""
+"""``batch_execute_operations``: order, rate, size, failures (S0-31, S0-32, S0-52, S0-53; C-15, D-12, D-21)."""
 
 from __future__ import annotations
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     Way = Callable[[OperationExecutor, list[dict[str, Any]]], Awaitable[Any]]
 
 WAYS: dict[str, Way] = {
-    "single": lambda executor, operations: executor.execute_operation("desk.visit_until_asked", operations[0]["params"]),
+    "single": lambda executor, operations: executor.execute_operation(
+        "desk.visit_until_asked", operations[0]["params"]
+    ),
     "batch": lambda executor, operations: executor.batch_execute_operations(operations),
     "sequence": lambda executor, operations: executor.execute_operations_sequence(operations, "u", "t"),
     "followed": lambda executor, operations: executor.execute_operations_sequence(

@@ -78,8 +78,8 @@ def shop(documents: Path, shipped: aiecs_ray.Registry) -> Path:
     return documents
 
 
-async def test_nine_steps_make_the_daily_report(shop: Path) -> None:
-    assert (shop / f"sales_{DATE}.csv").exists()
+@pytest.mark.usefixtures("shop")
+async def test_nine_steps_make_the_daily_report() -> None:
     executor = OperationExecutor(ToolExecutor(), ExecutionUtils(), {})
 
     results = await analyse(executor)
@@ -87,8 +87,8 @@ async def test_nine_steps_make_the_daily_report(shop: Path) -> None:
     check(results)
 
 
-async def test_a_day_without_sales_stops_at_its_file(shop: Path) -> None:
-    assert shop.is_dir()
+@pytest.mark.usefixtures("shop")
+async def test_a_day_without_sales_stops_at_its_file() -> None:
     executor = OperationExecutor(ToolExecutor(), ExecutionUtils(), {})
 
     results = await analyse(executor, date="2024-05-02")
@@ -98,8 +98,8 @@ async def test_a_day_without_sales_stops_at_its_file(shop: Path) -> None:
     assert result.error_message.endswith("No such file or directory: 'sales_2024-05-02.csv'")
 
 
-async def test_a_second_report_of_the_day_comes_from_the_cache(shop: Path) -> None:
-    assert shop.is_dir()
+@pytest.mark.usefixtures("shop")
+async def test_a_second_report_of_the_day_comes_from_the_cache() -> None:
     executor = OperationExecutor(ToolExecutor(), ExecutionUtils(), {})
     await analyse(executor)
     before = executor.get_stats()["cache"]["hits"]

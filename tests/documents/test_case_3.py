@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aiecs_ray import OperationExecutor
 from tests.documents.tools_of_cases import MonitorStats, ScraperTool, SearchApi, offer
 
 if TYPE_CHECKING:
     import aiecs_ray
-    from aiecs_ray import TaskStepResult
+    from aiecs_ray import OperationExecutor, TaskStepResult
     from tests.documents.conftest import Make
 
 TOOLS: dict[str, type] = {"scraper_tool": ScraperTool, "stats_tool": MonitorStats, "search_api": SearchApi}
@@ -36,14 +35,12 @@ async def monitor_once(executor: OperationExecutor, endpoint: str = "metrics_api
     ]
 
     # Here the references mean the call before, which the document leaves to be guessed (contradiction C-07).
-    analysis_results = await executor.execute_parallel_operations(
-        analysis_operations, context_results=metrics_results
-    )
+    analysis_results = await executor.execute_parallel_operations(analysis_operations, context_results=metrics_results)
 
     alert_operations = [
         {"operation": "search_api.check_alert_conditions", "params": {"analysis": analysis_results}},
         {"operation": "search_api.send_notifications", "params": {"alerts": "$result[0]"}},
-        {"operation": "search_api.update_dashboard", "params": {"metrics": [r for r in metrics_results if r.completed]}},
+        {"operation": "search_api.update_dashboard", "params": {"metrics": metrics_results}},
     ]
 
     alerts = await executor.execute_operations_sequence(

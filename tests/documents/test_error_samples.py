@@ -1,5 +1,4 @@
-# ruff: noqa: BLE001, PT011, S110, T201, TRY002, TRY003
-# The documents' samples catch everything and print.
+# ruff: noqa: BLE001, T201 - the documents' samples catch everything and print
 """operation_executor.md, "错误处理" (S0-63 to S0-81): the samples as they stand, and what they print."""
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import aiecs_ray
+    from tests.contract.probes import Gate
     from tests.documents.conftest import Make
 
 
@@ -59,6 +59,7 @@ async def test_a_reference_out_of_range(executor: OperationExecutor, capsys: pyt
     assert capsys.readouterr().out == "ValueError: Referenced result index 5 out of range\n"
 
 
+@pytest.mark.xfail(strict=True, reason="the message ends in a hint at 'stats_tool', which is not near (S0-66)")
 async def test_a_tool_that_does_not_exist(executor: OperationExecutor, capsys: pytest.CaptureFixture[str]) -> None:
     try:
         await executor.execute_operation("nonexistent_tool.read_data", {})
@@ -116,11 +117,19 @@ async def test_what_does_not_exist_can_be_caught_as_aiecs_raises_it(
 CODES: dict[str, tuple[dict[str, Any], str, str]] = {
     "a parameter too few": ({"operation": "desk.add", "params": {}}, "E001", "failed"),
     "a reference to itself": ({"operation": "desk.give", "params": {"value": "$result[0]"}}, "E001", "failed"),
-    "a time-out of the tool's": ({"operation": "desk.stop", "params": {"reason": "time"}, "retry": 1}, "E003", "failed"),
+    "a time-out of the tool's": (
+        {"operation": "desk.stop", "params": {"reason": "time"}, "retry": 1},
+        "E003",
+        "failed",
+    ),
     "a tool's error": ({"operation": "desk.fail", "params": {}}, "E003", "failed"),
     "a tool that is not there": ({"operation": "nobody.give", "params": {}}, "E003", "failed"),
     "an operation that is not there": ({"operation": "desk.nothing", "params": {}}, "E003", "failed"),
-    "a cancellation": ({"operation": "desk.stop", "params": {"reason": "cancelled"}}, "E004", "cancelled"),
+    "a cancellation that nobody asked for": (
+        {"operation": "desk.stop", "params": {"reason": "cancelled"}},
+        "E003",
+        "failed",
+    ),
     "a database": ({"operation": "desk.stop", "params": {"reason": "database"}}, "E006", "failed"),
 }
 
@@ -136,6 +145,18 @@ async def test_every_kind_of_failure_has_its_code_and_harms_no_other(make: Make,
     assert (failed.error_code, failed.status, failed.completed) == (code, status, False)
     assert failed.error_message
     assert fine.result == 1
+
+
+async def test_what_is_skipped_is_cancelled_and_what_takes_too_long_timed_out(make: Make, gate: Gate) -> None:
+    operations: list[dict[str, Any]] = [
+        {"operation": "desk.visit_async", "params": {"gate": gate.port}, "timeout": 0.1},
+        {"operation": "desk.give", "params": {}, "depends_on": [0]},
+    ]
+
+    late, skipped = await make().execute_parallel_operations(operations)
+
+    assert (late.error_code, late.status) == ("E002", "timed_out")
+    assert (skipped.error_code, skipped.status) == ("E004", "cancelled")
 
 
 # --- the patterns of recovery --------------------------------------------------------------------------------
@@ -157,9 +178,7 @@ async def test_one_operation_that_fails_leaves_the_executor_usable(
     assert len(after) == 2
 
 
-async def test_a_sequence_stops_where_it_fails(
-    executor: OperationExecutor, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_sequence_stops_where_it_fails(executor: OperationExecutor, capsys: pytest.CaptureFixture[str]) -> None:
     user_id, task_id = "user123", "task456"
     operations = [
         {"operation": "pandas_tool.read_csv", "params": {"file_path": "data.csv"}},
@@ -259,7 +278,7 @@ async def test_the_debug_log_has_the_tools_own_stack(
 
     (record,) = [record for record in caplog.records if "Traceback" in record.getMessage()]
     assert record.levelno == logging.DEBUG
-    assert 'raise ValueError(message)' in record.getMessage()
+    assert "raise ValueError(message)" in record.getMessage()
     assert "out of paper" in record.getMessage()
 
 

@@ -160,7 +160,8 @@ async def test_a_provider_gives_the_tool_itself_to_the_executor(inject: Inject) 
     executor = inject(tool_provider=Shelf(shelf_desk=desk))
 
     assert await executor.execute_operation("shelf_desk.add", {"a": 1}) == 2
-    assert executor.get_tool_instance("shelf_desk") is desk
+    instance: Any = executor.get_tool_instance("shelf_desk")
+    assert instance is desk
 
 
 async def test_a_tool_that_the_provider_does_not_have_is_not_registered(inject: Inject) -> None:
@@ -190,9 +191,7 @@ async def test_an_injected_cache_answers_the_second_call(inject: Inject) -> None
 
 async def test_an_injected_cache_is_not_asked_when_it_is_switched_off() -> None:
     recording, cache = Recording(), DictCache()
-    executor = OperationExecutor(
-        recording, ExecutionUtils(), {**NO_RATE, "enable_cache": False}, cache_provider=cache
-    )
+    executor = OperationExecutor(recording, ExecutionUtils(), {**NO_RATE, "enable_cache": False}, cache_provider=cache)
     params = {"n": 1, "user_id": "ann"}
 
     for _ in range(2):

@@ -29,9 +29,7 @@ async def test_operations_are_under_way_together(executor: OperationExecutor, ga
 
 async def test_a_rate_and_a_batch_size_do_not_hold_them_back(make: Make, gate: Gate) -> None:
     executor = make(rate_limit_requests_per_second=1, batch_size=1)
-    running = asyncio.create_task(
-        executor.execute_parallel_operations([op("desk.visit_async", gate=gate.port)] * 5)
-    )
+    running = asyncio.create_task(executor.execute_parallel_operations([op("desk.visit_async", gate=gate.port)] * 5))
 
     for visitor in await asyncio.to_thread(gate.arrivals, 5):
         visitor.let_go()
@@ -42,9 +40,8 @@ async def test_a_rate_and_a_batch_size_do_not_hold_them_back(make: Make, gate: G
 async def test_the_results_have_the_documents_names_and_messages(executor: OperationExecutor) -> None:
     good, bad = await executor.execute_parallel_operations([op("desk.give", value=1), op("desk.fail")])
 
-    assert good == TaskStepResult(
-        "parallel_0_desk.give", 1, True, "Completed parallel operation desk.give", "completed"  # noqa: FBT003
-    )
+    completed = "Completed parallel operation desk.give"
+    assert good == TaskStepResult("parallel_0_desk.give", 1, completed=True, message=completed, status="completed")
     assert (bad.step, bad.message) == ("parallel_1_desk.fail", "Failed parallel operation desk.fail")
 
 

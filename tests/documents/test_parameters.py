@@ -72,7 +72,7 @@ async def test_no_parameter_name_collides_with_the_executors_own(executor: Opera
 
 @pytest.mark.parametrize("spec", ["", ".", "desk.", ".give", "desk", "desk.give.", "desk give", "desk.give()", None, 5])
 async def test_a_spec_of_another_form_is_refused(executor: OperationExecutor, spec: Any) -> None:
-    with pytest.raises(ValueError, match="expected 'tool_name.operation_name'"):
+    with pytest.raises(ValueError, match=r"expected 'tool_name\.operation_name'"):
         await executor.execute_operation(spec, {})
 
 

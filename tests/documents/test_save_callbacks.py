@@ -1,4 +1,4 @@
-"""``save_callback``: every form of it is told of every step, and none can lose a result (S0-37, S0-109; C-16, C-17, D-22)."""
+"""``save_callback``: every form is told of every step, and none loses a result (S0-37, S0-109; C-16, C-17, D-22)."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def test_a_callback_of_four_gets_the_context_the_index_and_the_result(
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 async def test_a_callback_of_two_gets_the_step_and_the_result(
-    executor: OperationExecutor, asynchronous: bool
+    executor: OperationExecutor, *, asynchronous: bool
 ) -> None:
     told: Told = []
 
@@ -98,9 +98,7 @@ async def test_the_sample_of_scenario_8_pushes_the_progress(executor: OperationE
             message = {"step": step, "result": result, "status": "processing"}
             tasks.append(asyncio.create_task(push_progress(user_id, message)))
 
-        return await executor.execute_operations_sequence(
-            operations, user_id, task_id, save_callback=progress_callback
-        )
+        return await executor.execute_operations_sequence(operations, user_id, task_id, save_callback=progress_callback)
 
     results = await process_with_progress(OPERATIONS, "ann", "t1")
     await asyncio.gather(*tasks)
@@ -115,7 +113,7 @@ async def test_the_sample_of_scenario_8_pushes_the_progress(executor: OperationE
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 async def test_a_callback_that_raises_is_logged_and_loses_nothing(
-    executor: OperationExecutor, caplog: pytest.LogCaptureFixture, asynchronous: bool
+    executor: OperationExecutor, caplog: pytest.LogCaptureFixture, *, asynchronous: bool
 ) -> None:
     def save(_user: str, _task: str, index: int, _result: TaskStepResult) -> None:
         raise OSError(f"no disk for {index}")
@@ -187,9 +185,7 @@ async def test_many_sequences_that_wait_do_not_hold_up_other_operations(
 
 
 @pytest.mark.ray
-async def test_a_callback_is_told_of_every_step_on_ray(
-    ray_rt: aiecs_ray.Runtime, on_ray: OperationExecutor
-) -> None:
+async def test_a_callback_is_told_of_every_step_on_ray(ray_rt: aiecs_ray.Runtime, on_ray: OperationExecutor) -> None:
     assert ray_rt is on_ray.runtime
     told: Told = []
 

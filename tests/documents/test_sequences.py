@@ -1,4 +1,4 @@
-"""``execute_operations_sequence``: order, failures, references, and whom it tells (S0-33 to S0-38; C-04 to C-06, C-14)."""
+"""``execute_operations_sequence``: order, failures, references, deadline (S0-33 to S0-38; C-04 to C-06, C-14)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aiecs_ray import TaskStepResult
 from tests.contract.probes import Stopwatch, op
 
 if TYPE_CHECKING:
@@ -67,9 +66,15 @@ async def test_the_results_have_the_documents_seven_fields(executor: OperationEx
         "error_code": None,
         "error_message": None,
     }
-    assert bad == TaskStepResult(
-        "desk.fail", None, False, "Failed to execute desk.fail", "failed", "E003", "Error executing fail: no"
-    )
+    assert bad.dict() == {
+        "step": "desk.fail",
+        "result": None,
+        "completed": False,
+        "message": "Failed to execute desk.fail",
+        "status": "failed",
+        "error_code": "E003",
+        "error_message": "Error executing fail: no",
+    }
 
 
 # --- references ----------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def test_an_operation_runs_on_a_tool_in_every_form(tools: ToolExecutor, local: a
     tool = forms[form]
 
     assert tools.execute(tool, "add", a=40, b="2") == 42
-    with pytest.raises(OperationFailedError, match="^Error executing fail: no ink$") as caught:
+    with pytest.raises(OperationFailedError, match=r"^Error executing fail: no ink$") as caught:
         tools.execute(tool, "fail", message="no ink")
     with pytest.raises(AttributeError, match="Operation 'nothing' not found in tool"):
         tools.execute(tool, "nothing")
@@ -56,9 +56,7 @@ async def test_an_operation_can_be_awaited(tools: ToolExecutor, form: str) -> No
 
 
 @pytest.mark.parametrize("form", ["name", "object"])
-async def test_awaiting_a_sync_operation_does_not_hold_up_the_loop(
-    tools: ToolExecutor, gate: Gate, form: str
-) -> None:
+async def test_awaiting_a_sync_operation_does_not_hold_up_the_loop(tools: ToolExecutor, gate: Gate, form: str) -> None:
     tool: Any = "desk" if form == "name" else Desk()
     standing = asyncio.create_task(tools.execute_async(tool, "visit", gate=gate.port))
 

@@ -57,7 +57,7 @@ async def test_a_tool_is_made_when_it_is_first_needed_and_once(executor: Operati
 
 @pytest.mark.parametrize("by_hand", [False, True])
 async def test_clearing_stops_the_tools_that_were_used(
-    executor: OperationExecutor, counted: Ledger, by_hand: bool
+    executor: OperationExecutor, counted: Ledger, *, by_hand: bool
 ) -> None:
     if by_hand:
         assert executor.get_tool_instance("counter").one() == 1

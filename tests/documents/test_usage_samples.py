@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     import aiecs_ray
 
 
-async def test_the_sample_of_basic_usage(documents: Path) -> None:
-    assert documents.is_dir()
-
+@pytest.mark.usefixtures("documents")
+async def test_the_sample_of_basic_usage() -> None:
     tool_executor = ToolExecutor()
     execution_utils = ExecutionUtils()
     config = {"rate_limit_requests_per_second": 10}
@@ -36,8 +35,8 @@ async def test_the_sample_of_basic_usage(documents: Path) -> None:
     assert [frame["amount"].tolist() for frame in results] == [[2.5, 4.5], [3.5, 5.5]]
 
 
-async def test_the_sample_of_advanced_usage(documents: Path) -> None:
-    assert documents.is_dir()
+@pytest.mark.usefixtures("documents")
+async def test_the_sample_of_advanced_usage() -> None:
     executor = OperationExecutor(ToolExecutor(), ExecutionUtils(), {})
 
     operations = [

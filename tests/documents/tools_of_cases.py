@@ -11,8 +11,7 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any, ClassVar
 
-import aiecs_ray
-from aiecs_ray import TaskStepResult
+from aiecs_ray import Runtime, TaskStepResult  # noqa: TC001  # the hints of tools are read at run time
 from tests.contract.probes import note, visit, visit_async, visit_until_asked
 
 
@@ -74,6 +73,16 @@ class Desk:
 
     async def visit_async(self, gate: int, text: str = "") -> str:
         return await visit_async(gate, text)
+
+
+class Bench:
+    """A tool without async operations: its replica does one thing after the other."""
+
+    def note(self, ledger: str, text: str) -> None:
+        note(ledger, text)
+
+    def visit(self, gate: int) -> str:
+        return visit(gate)
 
 
 class Counter:
@@ -231,10 +240,10 @@ class SearchApi:
         return len(alerts)
 
     def update_dashboard(self, metrics: list[TaskStepResult]) -> dict[str, float]:
-        return {step.result["name"]: step.result["values"][-1] for step in metrics}
+        return {step.result["name"]: step.result["values"][-1] for step in metrics if step.completed}
 
 
-def offer(runtime: aiecs_ray.Runtime, **tools: type) -> None:
+def offer(runtime: Runtime, **tools: type) -> None:
     """Register tools under the documents' names."""
     for name, cls in tools.items():
         runtime.register(cls, name)

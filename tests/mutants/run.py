@@ -152,6 +152,9 @@ def _last_begun(output: str) -> str:
 def main(names: Sequence[str]) -> int:
     """Judge the bugs of these names, or all; return the exit status."""
     mutants = [mutant for mutant in load() if not names or mutant.name in names]
+    if unknown := set(names) - {mutant.name for mutant in mutants}:
+        _say(f"there is no bug of the name {', '.join(map(repr, unknown))}")
+        return 1
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copies: SimpleQueue[Copy] = SimpleQueue()
         for number in range(WORKERS):

@@ -64,8 +64,6 @@ def said(process: subprocess.Popen[str]) -> Any:
     return json.loads(line)
 
 
-# --- what a client brings along ----------------------------------------------------------------------------------
-
 DRIVER = """
     import json, sys
     import aiecs_ray
@@ -110,8 +108,6 @@ def test_a_client_sends_modules_that_only_it_can_import(
     assert answer == ["by value", None]
 
 
-# --- what stays when a client is gone ------------------------------------------------------------------------------
-
 SUBMITTER = """
     import json, sys
     import aiecs_ray
@@ -119,7 +115,7 @@ SUBMITTER = """
     address, gate = sys.argv[1], int(sys.argv[2])
     rt = aiecs_ray.connect(address, registry=aiecs_ray.Registry())
     runs = [
-        rt.submit([{"operation": "porter.visit", "params": {"gate": gate, "text": text}}], detach=text == "detached")
+        rt.submit([{"operation": f"{text}.visit", "params": {"gate": gate, "text": text}}], detach=text == "detached")
         for text in ("attached", "detached")
     ]
     print(json.dumps([run.id for run in runs]), flush=True)
@@ -130,8 +126,8 @@ SUBMITTER = """
 def test_runs_of_a_client_that_is_gone_are_cancelled_unless_detached(
     ray_cluster: str, ray_rt: Runtime, start: Callable[..., subprocess.Popen[str]], gate: Gate
 ) -> None:
-    ray_rt.register(Porter)
-    ray_rt.call("porter.give")
+    for name in ("attached", "detached"):
+        ray_rt.register(Porter, name)
     client = start(SUBMITTER, ray_cluster, str(gate.port))
     attached, detached = map(ray_rt.attach, said(client))
     visitors = {visitor.text: visitor for visitor in gate.arrivals(2)}
@@ -151,8 +147,9 @@ def test_runs_of_a_client_that_is_gone_are_cancelled_unless_detached(
 def test_a_detached_run_is_found_by_a_later_client(
     ray_cluster: str, ray_rt: Runtime, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    ray_rt.register(Porter)
-    program = SUBMITTER.replace('"porter.visit", "params": {"gate": gate, "text": text}', '"porter.give"')
+    for name in ("attached", "detached"):
+        ray_rt.register(Porter, name)
+    program = SUBMITTER.replace('.visit", "params": {"gate": gate, "text": text}', '.give"')
     program = program.replace("sys.stdin.read()", "rt.close()")
     client = start(program, ray_cluster, "0")
     _, detached = said(client)
@@ -193,15 +190,13 @@ def test_large_values_of_a_client_live_as_long_as_the_run_that_uses_them(
     assert results[1].result == b"x" * 500_000 or results[1].error_code == "E003"
 
 
-# --- a coordinator that is gone ------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def apart(ray_cluster: str) -> Iterator[Runtime]:  # noqa: ARG001  # it must run
     """Return a runtime with a coordinator that no other test uses."""
     settings = Settings(grace=0.3, namespace="apart")
     with connect(settings=settings, registry=Registry()) as runtime:
-        runtime.register(Porter)
+        # The CPUs are those of the other coordinator's idle replicas, of which this one knows nothing.
+        runtime.register(Porter, num_cpus=0)
         yield runtime
     for name in ("coordinator", "cache"):
         ray.kill(ray.get_actor(f"aiecs_ray_{name}_v{PROTOCOL}", "apart"))
@@ -249,9 +244,6 @@ def test_a_wait_for_a_coordinator_that_dies_ends(
     ray.kill(ray.get_actor(f"aiecs_ray_coordinator_v{PROTOCOL}", "apart"), no_restart=False)
 
     assert said(client) in ("RunLostError", "RuntimeUnavailableError")
-
-
-# --- joining and leaving ---------------------------------------------------------------------------------------------
 
 
 def test_leaving_does_not_shut_down_a_ray_that_was_there_before(ray_cluster: str, ray_rt: Runtime) -> None:

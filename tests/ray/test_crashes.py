@@ -145,7 +145,8 @@ def test_a_sequence_goes_on_after_a_step_that_ends_its_process(
 
     results = fragile.run(operations)
 
-    assert [result.status for result in results] == ["completed"] * 2 + ["failed", "completed", "cancelled", "completed"]
+    statuses = [result.status for result in results]
+    assert statuses == ["completed", "completed", "failed", "completed", "cancelled", "completed"]
     assert results[5].result == "1"
     assert len(ledger) == 3
 
@@ -157,6 +158,8 @@ def test_a_killed_process_is_replaced_under_a_running_operation(fragile: Runtime
     gate.arrival().let_go("second try")
 
     assert [result.result for result in run.result()] == ["second try"] * 2
+    died = [event.data for event in run.events() if event.kind == "replica_died"]
+    assert [data["tool"] for data in died] == ["fragile"]
 
 
 def test_a_stopped_process_is_killed_when_its_time_is_over(fragile: Runtime, gate: Gate) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aiecs_ray import Runtime
 from aiecs_ray.errors import InfeasibleResourcesError
 from tests.contract.probes import Gate, Stopwatch, op, visit
+
+if TYPE_CHECKING:
+    from aiecs_ray import Runtime
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(90)]
 
@@ -38,11 +40,11 @@ def test_resources_that_no_node_can_give_are_refused_soon(ray_rt: Runtime, optio
 def test_more_tools_than_cpus_all_complete(ray_rt: Runtime, mode: Any) -> None:
     for number in range(5):
         ray_rt.register(Worker, f"worker{number}")
-    operations = [op(f"worker{n % 5}.work", value=n) for n in range(10)]
+    operations = [op(f"worker{n % 5}.work", value=n) for n in range(7)]
 
     results = ray_rt.run(operations, mode)
 
-    assert [result.result[1] for result in results] == list(range(10))
+    assert [result.result[1] for result in results] == list(range(7))
 
 
 def test_a_busy_tool_makes_room_for_another_when_it_is_done(ray_rt: Runtime, gate: Gate) -> None:

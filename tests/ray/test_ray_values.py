@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aiecs_ray import Runtime
 from aiecs_ray.errors import InvalidParamsError, OperationFailedError
 from tests.contract.probes import op
+
+if TYPE_CHECKING:
+    from aiecs_ray import Runtime
 
 ray = pytest.importorskip("ray")
 

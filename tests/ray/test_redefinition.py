@@ -76,9 +76,18 @@ def test_a_changed_function_that_the_class_uses_takes_effect(
 
 
 def test_the_old_replica_ends_when_nobody_needs_it(ray_rt: Runtime, namespace: dict[str, Any]) -> None:
-    for answer in ("first", "second"):
+    for answer in ("old", "new"):
         run_cell(CELL.format(answer=answer, helper=0), namespace)
-        ray_rt.register(namespace["Cell"])
-        ray_rt.call("cell.answer")
+        ray_rt.register(namespace["Cell"], "lone_cell")
+        ray_rt.call("lone_cell.answer")
 
-    eventually(lambda: ray_rt.stats()["tools"]["cell"]["replicas"] == 1)
+    eventually(lambda: ray_rt.stats()["tools"]["lone_cell"]["replicas"] == 1)
+
+
+def test_going_back_to_earlier_code_ends_the_later_replica(ray_rt: Runtime, namespace: dict[str, Any]) -> None:
+    for answer in ("there", "back", "there"):
+        run_cell(CELL.format(answer=answer, helper=0), namespace)
+        ray_rt.register(namespace["Cell"], "moving_cell")
+        ray_rt.call("moving_cell.answer")
+
+    eventually(lambda: ray_rt.stats()["tools"]["moving_cell"]["replicas"] == 1)

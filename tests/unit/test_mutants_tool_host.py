@@ -18,12 +18,20 @@ if TYPE_CHECKING:
 LIMIT = 1000
 
 
+class Unreadable:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, ("no number",)
+
+
 class Maker:
     def make(self, size: int) -> bytes:
         return b"x" * size
 
     def fail(self) -> None:
         raise ValueError("no")
+
+    def make_unreadable(self) -> Unreadable:
+        return Unreadable()
 
     def leave(self) -> None:
         sys.exit(0)
@@ -81,5 +89,11 @@ def test_a_chain_ends_with_its_first_failure(host: ToolHost) -> None:
 
 def test_a_tool_that_exits_has_failed_and_nothing_else_has(host: ToolHost) -> None:
     found = host.call(Work(1, "run", (item(0, "leave"), item(1, "make", size=1)))).outcomes
+
+    assert [outcome.kind for outcome in found] == ["error", "value"]
+
+
+def test_a_value_that_nobody_can_read_is_a_failure(host: ToolHost) -> None:
+    found = host.call(Work(1, "run", (item(0, "make_unreadable"), item(1, "make", size=1)))).outcomes
 
     assert [outcome.kind for outcome in found] == ["error", "value"]

@@ -218,6 +218,15 @@ def test_a_skipped_reader_of_the_failure_that_stops_a_run_has_e007() -> None:
     assert codes(plan.failed(0, LASTING)) == {0: "E003", 1: "E007", 2: "E004"}
 
 
+def test_only_a_step_that_never_started_counts_as_skipped() -> None:
+    plan = begun(steps_of((), (), (0,)), stop_on_failure=True)
+    plan.failed(1, PASSING)
+
+    ended = plan.failed(0, LASTING).ended
+
+    assert [(ending.step, ending.skipped) for ending in ended] == [(0, False), (1, False), (2, True)]
+
+
 def test_what_was_handed_to_a_replica_comes_back_to_be_skipped() -> None:
     plan = plan_of(steps_of((), ()), stop_on_failure=True)
     plan.begin()

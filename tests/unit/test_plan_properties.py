@@ -10,12 +10,10 @@ import pytest
 
 from aiecs_ray.messages import ErrorInfo, RetryOptions
 from aiecs_ray.model import TaskStatus
-from aiecs_ray.plan import Actions, Plan, PlanStep, State
+from aiecs_ray.plan import Actions, Ending, Plan, PlanStep, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-    from aiecs_ray.plan import Ending
 
 BLOCKS, PER_BLOCK = 20, 500
 
@@ -158,13 +156,13 @@ class Simulation:
         """Answer a step from the cache."""
         if (step := self.ready.pop()) not in self.ended:
             self.take(self.plan.succeeded(step))
-            assert self.ended[step] == (step, TaskStatus.COMPLETED, None)
+            assert self.ended[step] == Ending(step, TaskStatus.COMPLETED, None)
 
     def refuse(self) -> None:
         """Find out that the tool of a step cannot be made."""
         if (step := self.ready.pop()) not in self.ended:
             self.take(self.plan.refused(step, REFUSAL))
-            assert self.ended[step] == (step, TaskStatus.FAILED, REFUSAL)
+            assert self.ended[step] == Ending(step, TaskStatus.FAILED, REFUSAL)
 
     def begin_body(self) -> None:
         flight = self.rng.choice(self.flights)
@@ -317,15 +315,17 @@ class Simulation:
         self.check_statuses()
 
     def check_ending(self, ending: Ending) -> None:
-        step, status, error = ending
+        step, status, error, skipped = ending
         assert step not in self.ended
         assert (error is None) == (status is TaskStatus.COMPLETED)
         assert self.plan.state(step) >= State.COMPLETED
         if error is None or not (skip := SKIPPED.fullmatch(error.message)):
             assert status is not TaskStatus.CANCELLED or self.winding_up or not self.steps[step].idempotent
+            assert not skipped
             return
         cause, spec, verb = int(skip[1]), skip[2], skip[3]
         assert status is TaskStatus.CANCELLED
+        assert skipped == (self.tries[step] == 0)
         assert spec == f"t.s{cause}"
         assert cause not in self.skips, "the cause is the root, not another step that was skipped"
         assert verb == VERBS[self.ended[cause].status]
@@ -375,14 +375,14 @@ class Simulation:
         )
         own = TaskStatus.TIMED_OUT if error is LATE else TaskStatus.FAILED
         if not may_pass or (wound_up and tries < options.attempts):
-            assert self.ended[step] == (step, own, error)
+            assert self.ended[step] == Ending(step, own, error)
         elif tries < options.attempts:
             assert step in self.backoff
             assert step not in self.ended
         elif tries > 1:
-            assert self.ended[step] == (step, TaskStatus.FAILED, error._replace(code="E005"))
+            assert self.ended[step] == Ending(step, TaskStatus.FAILED, error._replace(code="E005"))
         else:
-            assert self.ended[step] == (step, own, error)
+            assert self.ended[step] == Ending(step, own, error)
 
     def check_death(self, step: int, tries: int, *, started: bool | None) -> None:
         was_ended, options = step in self.ended, self.steps[step].retry
@@ -404,7 +404,7 @@ class Simulation:
             assert step in self.ready or self.plan.state(step) is State.WAITING or step in self.skips
         else:
             code = "E005" if tries > 1 else "E003"
-            assert self.ended[step] == (step, TaskStatus.FAILED, LOST._replace(code=code))
+            assert self.ended[step] == Ending(step, TaskStatus.FAILED, LOST._replace(code=code))
 
     def check_freed(self, free: list[int]) -> None:
         """A result is freed in the moment in which its last reader ends, once, and never when it is kept."""
