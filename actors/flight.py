@@ -38,7 +38,7 @@ class Member:
 class Flight:
     """One call: the work, what of it is still open, and what its end will mean."""
 
-    __slots__ = ("ended", "expected", "limits", "open", "run", "touched", "verdicts", "work")
+    __slots__ = ("ended", "expected", "limits", "open", "run", "timer", "touched", "verdicts", "work")
 
     def __init__(self, work: Work, run: Run, now: float, expected: float) -> None:
         self.work, self.run = work, run
@@ -50,6 +50,8 @@ class Flight:
         """Steps that were told to stop; with an error when their time was over."""
         self.touched = now
         """When it was sent, or last reported something."""
+        self.timer: asyncio.TimerHandle | None = None
+        """When to ask for outcomes that are held back, or for what has not begun."""
         self.ended = asyncio.Event()
 
     def failed(self, outcomes: Iterable[Outcome]) -> bool:

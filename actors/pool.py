@@ -35,6 +35,8 @@ class Pool:
         """Runs that wait for replicas of this tool, or did."""
         self.draining = False
         self.crashes: list[float] = []
+        self.blocked_since: float | None = None
+        """Since when steps wait that no ready replica takes."""
         self.window = ASYNC_WINDOW if spec.has_async else settings.window
         self.most = 1 if options.get("stateful") else options.get("max_replicas")
         self.least = int(options.get("min_replicas") or 0)
@@ -61,6 +63,7 @@ class Pool:
             idle=idle,
             room=sum(member.ready and not member.flights for member in members),
             seconds=expected,
+            blocked_since=self.blocked_since,
             needs=self.needs,
             most=self.most or cpus,
             least=self.least,

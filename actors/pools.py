@@ -13,7 +13,7 @@ from aiecs_ray.actors.watch import SLOW, Watch
 from aiecs_ray.backend import ReplicaDied
 from aiecs_ray.messages import ErrorInfo, EventKind, ToolSpec
 from aiecs_ray.plan import State
-from aiecs_ray.scaling import ASYNC_CHUNK, chunk_size, decide, fits_a_node, smooth
+from aiecs_ray.scaling import ASYNC_CHUNK, PATIENCE, chunk_size, decide, fits_a_node, smooth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -126,10 +126,13 @@ class Pools:
         while pool.queue:
             member = self._choose(pool)
             if member is None:
+                if pool.blocked_since is None:
+                    pool.blocked_since = self._clock()
                 return
             ticket = pool.queue.pop()
             if ticket.run.plan.state(ticket.step) is State.READY:
                 self._dispatch(pool, member, ticket)
+        pool.blocked_since = None
 
     def _choose(self, pool: Pool) -> Member | None:
         """The replica with least work that has room; the second place only for work that is over soon."""
@@ -190,12 +193,12 @@ class Pools:
             watch = self._spawn(self._watch.over(member, flight))
         else:
             watch = loop.call_later(SLOW, self._watch.slow, flight)
-        recall = None
         several = len(flight.work.items) > 1
         stream = several and (flight.work.chain or flight.run.policy(flight.work.items[0].step).is_async)
-        if several and flight.expected < math.inf:
-            late = flight.expected + self._settings.chunk_seconds * 2
-            recall = loop.call_later(late, self._recall, member, flight)
+        if several and flight.work.chain:
+            flight.timer = loop.call_later(PATIENCE, self._collect, member, flight)
+        elif several and not stream:
+            flight.timer = loop.call_later(flight.expected + PATIENCE, self._recall, member, flight)
         try:
             async for outcomes in member.replica.send(flight.work, stream=stream):
                 self._land(pool, flight, outcomes)
@@ -203,8 +206,8 @@ class Pools:
             self._bury(pool, member, death)
         finally:
             watch.cancel()
-            if recall is not None:
-                recall.cancel()
+            if flight.timer is not None:
+                flight.timer.cancel()
         self._close(pool, member, flight)
 
     def _land(self, pool: Pool, flight: Flight, outcomes: list[Outcome]) -> None:
@@ -238,6 +241,15 @@ class Pools:
             self._remove(member)
         self._feed(pool)
         self._soon()
+
+    def _collect(self, member: Member, flight: Flight) -> None:
+        """A chain is quiet: quick steps may have been held back for a step that then took long."""
+        if flight.open and member.died is None:
+            quiet = self._clock() - flight.touched
+            if quiet >= PATIENCE:
+                self._spawn(self._watch.collect(member, flight))
+            wait = PATIENCE if quiet >= PATIENCE else PATIENCE - quiet
+            flight.timer = asyncio.get_running_loop().call_later(wait, self._collect, member, flight)
 
     def _recall(self, member: Member, flight: Flight) -> None:
         """A call takes longer than expected: take its outcomes so far, and let others run what it has not begun."""

@@ -341,16 +341,22 @@ class ToolHost:
         with self._lock:
             self._recalled[work] = None
             bodies = [body for body in self._running.values() if body.work == work]
-            held = self._held.get(work)
-            waiting: list[Outcome] = []
-            if bodies and held is not None and not held.larges:
-                # A body is running, so the thread that fills the list is not at it.
-                waiting = held.outcomes[:]
-                held.outcomes.clear()
         if ask:
             for body in bodies:
                 body.ask()
-        return Stopped(bool(bodies), waiting)
+        return self.collect(work)
+
+    def collect(self, work: int) -> Stopped:
+        """Hand over the outcomes of ``work`` that wait for the end of a body after them."""
+        with self._lock:
+            running = any(body.work == work for body in self._running.values())
+            held = self._held.get(work)
+            waiting: list[Outcome] = []
+            if running and held is not None and not held.larges:
+                # A body is running, so the thread that fills the list is not at it.
+                waiting = held.outcomes[:]
+                held.outcomes.clear()
+        return Stopped(running, waiting)
 
 
 class _Body:

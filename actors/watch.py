@@ -9,10 +9,11 @@ from aiecs_ray.backend import ReplicaDied
 from aiecs_ray.messages import ErrorInfo, EventKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from aiecs_ray.actors.flight import Flight, Member
     from aiecs_ray.actors.pool import Pool
+    from aiecs_ray.backend import Stopped
     from aiecs_ray.messages import Outcome
 
 SLOW = 60.0
@@ -79,9 +80,16 @@ class Watch:
 
         Return whether a body is running, None when the replica does not say.
         """
+        return await self._take(flight, member, member.replica.stop(flight.work.id, ask=ask))
+
+    async def collect(self, member: Member, flight: Flight) -> None:
+        """Take the outcomes that are there."""
+        await self._take(flight, member, member.replica.collect(flight.work.id))
+
+    async def _take(self, flight: Flight, member: Member, asked: Awaitable[Stopped]) -> bool | None:
         try:
             async with asyncio.timeout(self._grace):
-                stopped = await member.replica.stop(flight.work.id, ask=ask)
+                stopped = await asked
         except (ReplicaDied, TimeoutError):
             # Its death is noticed, and its silence judged, by those who wait for the flight.
             return None

@@ -51,6 +51,9 @@ class Replica(Protocol):
     async def stop(self, work: int, *, ask: bool) -> Stopped:
         """Begin nothing more of ``work``; with ``ask``, tell running bodies to end. Raises ReplicaDied."""
 
+    async def collect(self, work: int) -> Stopped:
+        """Hand over the outcomes of ``work`` that wait for the end of a body after them. Raises ReplicaDied."""
+
     def kill(self) -> None:
         """End the replica at once, whatever it does."""
 

@@ -44,7 +44,7 @@ QUEUES = {"fast_tasks": Queue(priority=1, seconds=300.0), "heavy_tasks": Queue(p
 ENVELOPE = frozenset({"task_id", "step", "mode", "service", "queue"})
 """What AIECS' callers put beside a task's parameters; no operation gets it as a parameter."""
 
-_STATUSES = frozenset(TaskStatus) | {status.value for status in TaskStatus}
+_STATUSES = frozenset(status.value for status in TaskStatus)
 _STATUS_OF = {"E002": "timed_out", "E004": "cancelled"}
 _TASK_KEYS = frozenset({"task_name", "input_data", "context", "executor"})
 
@@ -87,8 +87,6 @@ class ExecutionEngine(ExecutionInterface):
         self._current: str | None = None
         self._tasks: dict[str, _Definition] = {}
 
-    # --- executors -------------------------------------------------------------------------------------------
-
     def register_executor(self, executor_type: str, executor_instance: Any) -> None:
         """Take in an executor under a name of your choice, such as "local" or "ray"; it replaces one of that name.
 
@@ -122,8 +120,6 @@ class ExecutionEngine(ExecutionInterface):
     def current(self) -> str | None:
         """The type that is used where none is named."""
         return self._current
-
-    # --- operations and tasks --------------------------------------------------------------------------------
 
     async def execute_operation(self, operation_spec: str, params: dict[str, Any]) -> Any:
         """Run one operation on the current executor and return its result; raises what it raises."""
@@ -189,8 +185,6 @@ class ExecutionEngine(ExecutionInterface):
             raise InvalidOperationsError(f"tasks must be a list of dicts, got {shorten(tasks)}")
         parsed = [_parse(task, index) for index, task in enumerate(tasks)]
         return list(await asyncio.gather(*(self._one(*task) for task in parsed)))
-
-    # --- how -------------------------------------------------------------------------------------------------
 
     async def _one(self, name: Any, input_data: Any, context: Any) -> dict[str, Any]:
         try:
@@ -287,9 +281,6 @@ class ContextExecutor(IAsyncContextExecutor):
         return await call
 
 
-# --- what a task asks for --------------------------------------------------------------------------------------
-
-
 def _order(input_data: Any, context: Any) -> _Order:
     for what, given in (("input_data", input_data), ("context", context)):
         if not isinstance(given, dict):
@@ -310,9 +301,6 @@ def _parse(task: Any, index: int) -> tuple[Any, Any, Any]:
     if task.get("executor") is not None and isinstance(context, dict):
         context = {"executor": task["executor"], **context}
     return task["task_name"], task.get("input_data", {}), context
-
-
-# --- running one -----------------------------------------------------------------------------------------------
 
 
 async def _delegate(
@@ -361,14 +349,11 @@ async def _within(limit: float, name: str, work: Coroutine[Any, Any, Any]) -> An
         raise OperationTimeoutError(f"Task {name} timed out after {limit:g}s") from error
 
 
-# --- what is returned ------------------------------------------------------------------------------------------
-
-
 def _report(step: str, found: Any) -> dict[str, Any]:
     """Return what an executor returned as the entries of a step's result, of plain JSON values."""
     if isinstance(found, TaskStepResult):
         fields = found.dict()
-    elif isinstance(found, Mapping) and (status := found.get("status")).__hash__ and status in _STATUSES:
+    elif isinstance(found, Mapping) and _is_status(status := found.get("status")):
         completed = status in (TaskStatus.COMPLETED, "completed")
         fields = {**TaskStepResult(step, None, completed).dict(), **found}
     else:
@@ -378,6 +363,10 @@ def _report(step: str, found: Any) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         text = f"{type(fields['result']).__name__}: no JSON value ({text_of(error)})"
         return _plain({**fields, "result": text})
+
+
+def _is_status(value: Any) -> bool:
+    return isinstance(value, TaskStatus) or (isinstance(value, str) and value in _STATUSES)
 
 
 def _plain(fields: dict[str, Any]) -> dict[str, Any]:

@@ -109,6 +109,10 @@ class LocalReplica:
         """Begin nothing more of ``work``; with ``ask``, tell running bodies to end."""
         return self._host.stop(work, ask=ask)
 
+    async def collect(self, work: int) -> Stopped:
+        """Hand over the outcomes of ``work`` that wait for the end of a body after them."""
+        return self._host.collect(work)
+
     def kill(self) -> None:
         """Let go of the threads."""
         if self._dead.is_set():

@@ -274,8 +274,12 @@ class _Request:
         for source in inputs:
             if type(source) is Handle and source.identity is None:
                 return None, f"{source.summary} has no exact cache key"
+        context = self._options.context
+        filled = {"user_id": context.user_id, "task_id": context.task_id}
+        # What the context fills in is a parameter like any other, also where the scope leaves it out.
+        given = {name: value for name, value in filled.items() if value and name in info.parameters} | params
         try:
-            return keys.digest(params, ignore=frozenset(info.options["ignore"]), encode=_encode_slot), ""
+            return keys.digest(given, ignore=frozenset(info.options["ignore"]), encode=_encode_slot), ""
         except UncacheableValueError as error:
             return None, str(error)
 
@@ -284,9 +288,9 @@ class _Request:
     ) -> tuple[tuple[tuple[str, str], ...], str]:
         files = []
         for name, kind in info.options["fingerprint"].items():
-            if name not in params:
+            value = params[name] if name in params else _default(info, name)
+            if value is None:
                 continue
-            value = params[name]
             if not isinstance(value, (str, PurePath)):
                 return (), f"parameter {name!r} is no path, so the state of its file is unknown"
             environment = self._tools[policy.tool].options.get("runtime_env") or {}
@@ -340,6 +344,10 @@ def _take_from(params: dict[str, Any], info: OperationInfo, references: Referenc
     if ignored:
         taken = {**taken, **references.take_from({name: params[name] for name in ignored})}
     return taken, keyed
+
+
+def _default(info: OperationInfo, name: str) -> Any:
+    return info.schema.get("properties", {}).get(name, {}).get("default")
 
 
 def _encode_slot(value: object) -> bytes | None:

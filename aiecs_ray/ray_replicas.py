@@ -65,6 +65,10 @@ class _ReplicaActor:
     def stop(self, work: int, ask: bool) -> Stopped:  # noqa: FBT001  # Ray passes arguments on as they come
         return self._host.stop(work, ask=ask)
 
+    @ray.method(concurrency_group="ctl")
+    def collect(self, work: int) -> Stopped:
+        return self._host.collect(work)
+
     def _report(self, *progress: Any) -> None:
         if self._coordinator is None:
             self._coordinator = ray.get_actor(self._coordinator_name, self._namespace)
@@ -109,6 +113,10 @@ class RayReplica:
     async def stop(self, work: int, *, ask: bool) -> Stopped:
         """Begin nothing more of ``work``; with ``ask``, tell running bodies to end."""
         return await self._get(self._actor.stop.remote(work, ask))  # type: ignore[no-any-return]
+
+    async def collect(self, work: int) -> Stopped:
+        """Hand over the outcomes of ``work`` that wait for the end of a body after them."""
+        return await self._get(self._actor.collect.remote(work))  # type: ignore[no-any-return]
 
     def kill(self) -> None:
         """End the process."""

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 WORTH_A_REPLICA = 0.25
 """Seconds of waiting work per replica from which another replica is worth its start."""
+PATIENCE = 0.1
+"""Seconds for which work waits for a busy replica before another one is started, whatever it was expected to take."""
 MAX_CHUNK = 512
 ASYNC_CHUNK = 128
 _ROUNDING = 1e-6
@@ -37,6 +39,8 @@ class PoolView(NamedTuple):
     """How many more calls its ready replicas would take."""
     seconds: float | None
     """Expected duration of one queued operation; None when none was measured."""
+    blocked_since: float | None
+    """Since when work waits that no ready replica takes."""
     needs: Mapping[str, float]
     most: int
     least: int
@@ -77,7 +81,9 @@ def decide(pools: Sequence[PoolView], free: Mapping[str, float], now: float) -> 
     give_back: list[str] = []
     wake: list[float] = []
     for pool in sorted(pools, key=lambda view: view.replicas):
-        wanted = _wanted(pool)
+        wanted = _wanted(pool, now)
+        if pool.blocked_since is not None and pool.replicas < pool.most:
+            wake.append(max(pool.blocked_since + PATIENCE, now + PATIENCE / 2))
         if wanted and pool.retry_at > now:
             wake.append(pool.retry_at)
             continue
@@ -151,7 +157,7 @@ class _Room:
         return None
 
 
-def _wanted(pool: PoolView) -> int:
+def _wanted(pool: PoolView, now: float) -> int:
     """How many more replicas the waiting work is worth."""
     if pool.draining and not pool.queued:
         return 0
@@ -169,6 +175,8 @@ def _wanted(pool: PoolView) -> int:
     else:
         useful = math.floor(waiting * pool.seconds / WORTH_A_REPLICA / (pool.replicas + 1))
         useful = min(useful, waiting)
+    if pool.blocked_since is not None and now - pool.blocked_since >= PATIENCE and not pool.starting:
+        useful = max(useful, 1)
     return max(missing, min(useful, pool.most - pool.replicas))
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _OPENING = re.compile(r"\{\{\s*([A-Za-z_][\w-]*(?:\.[A-Za-z]\w*)?)\(", re.ASCII)
 _STRING = re.compile(r"""(?<![A-Za-z])([A-Za-z]*)('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")""", re.DOTALL)
+_QUOTE = re.compile(r"""['"]""")
 _CLOSING = re.compile(r"\)\s*\}\}")
 _UNKNOWN_ESCAPE = re.compile(r"""\\([^\n\\'"abfnrtvxuUN0-7])|(\\.)""", re.DOTALL)
 _SOURCE = re.compile(r"(input|context)\.(.+)", re.DOTALL)
@@ -61,14 +62,16 @@ def _calls(text: str) -> Iterator[_Call]:
 
 
 def _closing(text: str, start: int) -> re.Match[str] | None:
-    """Return the end of a call: the first ``)}}`` outside quotes."""
-    position = start
-    while (closing := _CLOSING.search(text, position)) is not None:
-        string = _STRING.search(text, position)
+    """Return the end of a call: the first ``)}}`` outside quotes. Every part of the text is looked at once."""
+    closing = _CLOSING.search(text, start)
+    while closing is not None and _QUOTE.search(text, start, closing.start()) is not None:
+        string = _STRING.search(text, start)
         if string is None or string.start() > closing.start():
             return closing
-        position = string.end()
-    return None
+        start = string.end()
+        if start > closing.start():
+            closing = _CLOSING.search(text, start)
+    return closing
 
 
 def _params(call: _Call, sources: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -401,6 +401,15 @@ async def test_a_result_as_aiecs_returns_it_gets_plain_values(engine: ExecutionE
     }
 
 
+@pytest.mark.parametrize("status", [200, ["odd"], "fine", None])
+async def test_a_dict_with_a_status_of_its_own_is_a_value(engine: ExecutionEngine, status: Any) -> None:
+    engine.register_executor("tasks", Tasks({"status": status}))
+
+    result = await engine.execute_task("t", {}, {"executor": "tasks"})
+
+    assert (result["completed"], result["result"]) == (True, {"status": status})
+
+
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [
