@@ -196,12 +196,14 @@ class Pools:
         several = len(flight.work.items) > 1
         stream = several and (flight.work.chain or flight.run.policy(flight.work.items[0].step).is_async)
         if several and flight.work.chain:
-            flight.timer = loop.call_later(PATIENCE, self._collect, member, flight)
+            self._listen(member, flight, PATIENCE)
         elif several and not stream:
             flight.timer = loop.call_later(flight.expected + PATIENCE, self._recall, member, flight)
         try:
             async for outcomes in member.replica.send(flight.work, stream=stream):
                 self._land(pool, flight, outcomes)
+                if flight.work.chain and flight.timer is None:
+                    self._listen(member, flight, PATIENCE)
         except ReplicaDied as death:
             self._bury(pool, member, death)
         finally:
@@ -244,12 +246,17 @@ class Pools:
 
     def _collect(self, member: Member, flight: Flight) -> None:
         """A chain is quiet: quick steps may have been held back for a step that then took long."""
-        if flight.open and member.died is None:
-            quiet = self._clock() - flight.touched
-            if quiet >= PATIENCE:
-                self._spawn(self._watch.collect(member, flight))
-            wait = PATIENCE if quiet >= PATIENCE else PATIENCE - quiet
-            flight.timer = asyncio.get_running_loop().call_later(wait, self._collect, member, flight)
+        flight.timer = None
+        if not flight.open or member.died is not None:
+            return
+        quiet = self._clock() - flight.touched
+        if quiet >= PATIENCE:
+            self._spawn(self._watch.collect(member, flight))
+        else:
+            self._listen(member, flight, PATIENCE - quiet)
+
+    def _listen(self, member: Member, flight: Flight, seconds: float) -> None:
+        flight.timer = asyncio.get_running_loop().call_later(seconds, self._collect, member, flight)
 
     def _recall(self, member: Member, flight: Flight) -> None:
         """A call takes longer than expected: take its outcomes so far, and let others run what it has not begun."""
@@ -373,8 +380,11 @@ class Pools:
         self._soon()
 
     def refresh(self) -> None:
-        """Look at the cluster again: nodes come and go."""
+        """Look at the cluster again: nodes come and go. Forget replaced tools that nobody uses any more."""
         self._nodes = ()
+        for key, pool in list(self._pools.items()):
+            if pool.draining and not pool.members and not pool.queue:
+                del self._pools[key]
         if any(pool.queue for pool in self._pools.values()):
             self._soon()
 

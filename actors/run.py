@@ -82,6 +82,7 @@ class Run:
         self._hits: set[int] = set()
         self._lookups = Lookups(request, services.cache, self._payloads.__getitem__, services.token)
         self._stopped_by: TaskStatus | None = None
+        self._overdue: dict[int, ErrorInfo] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         policies = request.policies
         self.plan = Plan(
@@ -162,7 +163,7 @@ class Run:
             self._lookups.store(step, outcome.payload, outcome.size, outcome.summary, outcome.seconds)
             actions = self.plan.succeeded(step)
         elif outcome.kind == "cancelled":
-            actions = self.plan.timed_out(step, verdict) if verdict is not None else self.plan.stopped(step)
+            actions = self._timed_out(step, verdict) if verdict is not None else self.plan.stopped(step)
         else:
             assert outcome.error is not None
             self._sizes[step] = (0, "", outcome.seconds)
@@ -171,12 +172,30 @@ class Run:
 
     def returned(self, step: int) -> None:
         """A step came back without having begun."""
-        self._perform(self.plan.returned(step))
+        if step in self._overdue:
+            self._perform(self._timed_out(step, self._overdue[step]))
+        else:
+            self._perform(self.plan.returned(step))
+
+    def _timed_out(self, step: int, verdict: ErrorInfo) -> Actions:
+        final = step in self._overdue or self._stopped_by is not None
+        return self.plan.timed_out(step, verdict, final=final)
+
+    def _expire_step(self, step: int, deadline: float) -> None:
+        if self.settled[step] is not None:
+            return
+        text = f"Operation timed out after {deadline:g}s (deadline of the operation)"
+        error = self._overdue[step] = ErrorInfo("E002", text, "OperationTimeoutError", ("OperationTimeoutError",))
+        actions = self.plan.overdue(step, error)
+        stop, actions.stop = actions.stop, []
+        self._perform(actions)
+        if stop:
+            self._services.replicas.stop(self, stop, verdict=error)
 
     def lost(self, step: int, error: ErrorInfo, verdict: ErrorInfo | None, *, started: bool | None) -> None:
         """The replica died with a step."""
         if verdict is not None:
-            actions = self.plan.timed_out(step, verdict, final=self._stopped_by is not None)
+            actions = self._timed_out(step, verdict)
         else:
             actions = self.plan.lost(step, error, started=started)
         self._perform(actions)
@@ -241,6 +260,7 @@ class Run:
         for step in actions.free:
             self._drop(step)
         if actions.ready:
+            self._set_deadlines(actions.ready)
             if self._services.gate is None:
                 self.admit(actions.ready)
             else:
@@ -252,6 +272,13 @@ class Run:
             loop.call_later(seconds, self._due, step)
         if self.plan.done and not self.finished.is_set():
             self._finish()
+
+    def _set_deadlines(self, steps: Sequence[int]) -> None:
+        """The deadline of an operation counts from when it could first start."""
+        for step in steps:
+            deadline = self.policy(step).deadline
+            if deadline is not None and not self.plan.tries(step):
+                asyncio.get_running_loop().call_later(deadline, self._expire_step, step, deadline)
 
     def _due(self, step: int) -> None:
         self._perform(self.plan.due(step))
@@ -273,6 +300,8 @@ class Run:
             data.update(code=error.code, message=error.message)
         else:
             data.update(from_cache=from_cache, size=size, summary=summary)
+            if reason := self.request.steps[step].uncacheable:
+                data["uncacheable"] = reason
         kind = EventKind.STEP_SKIPPED if ending.skipped else _KINDS[ending.status]
         self.log.add(kind, step, data)
         self._leave(step)

@@ -162,7 +162,7 @@ class ToolHost:
             if not hold and (ready.larges or not item.idempotent):
                 yield ready
                 ready = self._hold(work.id)
-            if (work.chain and outcome.kind != "value") or total > LARGE_TOTAL:
+            if (work.chain and outcome.kind != "value") or (hold and total > LARGE_TOTAL):
                 break
         if ready.outcomes:
             yield ready

@@ -36,7 +36,7 @@ class RetryOptions:
     multiplier: float = 1.0
     on: tuple[str, ...] = ()
     timeouts: bool = False
-    """Whether an attempt that was stopped at its time limit is tried again; True when a user asks for retries."""
+    """Whether an attempt that was stopped at its time limit is tried again; a user who asks for retries wants that."""
 
 
 class Policy(NamedTuple):

@@ -305,6 +305,12 @@ class Plan:
         """End the run: what has not started never will; what runs has to be stopped."""
         return self._wind_up(_Stop(State.CANCELLED, _cancelled(message)))
 
+    def overdue(self, step: int, error: ErrorInfo) -> Actions:
+        """The deadline of a step passed: if it runs it has to be stopped, if not it ends."""
+        if self._state[step] in (State.RUNNING, State.HANDED):
+            return Actions(stop=[step])
+        return self._finish(step, State.TIMED_OUT, error)
+
     def expire(self, message: str) -> Actions:
         """The run's deadline passed."""
         error = ErrorInfo(ErrorCode.TIMEOUT_ERROR.value, message, "OperationTimeoutError", ("OperationTimeoutError",))

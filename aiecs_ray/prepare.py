@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import graphlib
 import secrets
 from pathlib import PurePath
@@ -196,10 +195,7 @@ class _Request:
     def _retry(self, asked: Any, declared: RetryOptions | None) -> RetryOptions:
         if asked is None:
             return declared or self._options.retry or RetryOptions()
-        options = parse_retry(asked, declared)
-        # Who asks for another attempt wants it after a time-out, too, unless the request says otherwise.
-        said = isinstance(asked, dict) and "timeouts" in asked
-        return options if said else dataclasses.replace(options, timeouts=True)
+        return parse_retry(asked, declared)
 
     def _cache(self, operation: Requested, declared: Any, *, stateful: bool) -> CacheMode:
         of_run = self._options.cache

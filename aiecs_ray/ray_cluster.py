@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import tempfile
+import threading
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.errors import RuntimeUnavailableError, shorten
 
 # Under `uv run` Ray would build a second environment for every worker.
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+# A call after the end of a cluster must fail, and not start another one.
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 
 import ray  # it reads the variable when it is imported
+from ray._private.authentication import authentication_token_setup as token_setup
 from ray._private.runtime_env.py_modules import upload_py_modules_if_needed
 from ray._private.runtime_env.working_dir import upload_working_dir_if_needed
 from ray.experimental import internal_kv
@@ -28,25 +33,41 @@ KEPT = 86_400
 """Seconds for which uploaded files are kept when no replica uses them."""
 
 
-class Cluster:
-    """A joined cluster, and what of it is ours to end."""
+class _Joined:
+    """The Ray that this process joined for its runtimes: it is left with the last of them."""
 
-    def __init__(self, address: str, *, initialised: bool, auth_mode: str | None) -> None:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+        self.private = False
+        self.auth_mode: str | None = None
+
+
+_joined = _Joined()
+
+
+class Cluster:
+    """A joined cluster; several runtimes of one process share it."""
+
+    def __init__(self, address: str, *, ours: bool) -> None:
         self.address = address
-        self._initialised = initialised
-        self._auth_mode = auth_mode
+        self._ours = ours
 
     def leave(self) -> None:
-        """Disconnect if we connected; a private cluster ends with that."""
-        if not self._initialised:
-            return
-        self._initialised = False
-        ray.shutdown()
-        # ray.init leaves the mode it chose behind, which would change how the next connect behaves.
-        if self._auth_mode is None:
-            os.environ.pop(_AUTH_MODE, None)
-        else:
-            os.environ[_AUTH_MODE] = self._auth_mode
+        """Let go; the last one disconnects, which ends a private cluster. A Ray that others joined stays."""
+        with _joined.lock:
+            if not self._ours:
+                return
+            self._ours = False
+            _joined.users -= 1
+            if _joined.users:
+                return
+            ray.shutdown()
+            # ray.init leaves the mode it chose behind, which would change how the next connect behaves.
+            if _joined.auth_mode is None:
+                os.environ.pop(_AUTH_MODE, None)
+            else:
+                os.environ[_AUTH_MODE] = _joined.auth_mode
 
 
 def join(
@@ -59,27 +80,51 @@ def join(
     """Join the cluster at ``address``, or start a private one.
 
     Raises:
-        RuntimeUnavailableError: nothing answers there within ``connect_timeout`` seconds.
+        RuntimeUnavailableError: nothing answers there within ``connect_timeout`` seconds, or this process is connected
+            to another cluster already.
     """
-    auth_mode = os.environ.get(_AUTH_MODE)
-    if ray.is_initialized():
-        return Cluster(ray.get_runtime_context().gcs_address, initialised=False, auth_mode=auth_mode)
-    target = address or os.environ.get("RAY_ADDRESS") or "local"
-    options: dict[str, Any] = {
-        "address": target,
-        "namespace": settings.namespace,
-        "log_to_driver": False,
-        "logging_level": "ERROR",
-    }
-    if target == "local":
-        options.update(include_dashboard=False, num_cpus=num_cpus, object_store_memory=object_store_memory)
-    else:
-        _probe(target, settings.connect_timeout)
-    try:
-        ray.init(**options)
-    except (ConnectionError, RuntimeError) as error:
-        raise RuntimeUnavailableError(f"cannot join the Ray cluster at {shorten(target)!r}: {error}") from error
-    return Cluster(ray.get_runtime_context().gcs_address, initialised=True, auth_mode=auth_mode)
+    with _joined.lock:
+        if ray.is_initialized():
+            return _share(address)
+        target = address or os.environ.get("RAY_ADDRESS") or "local"
+        _joined.auth_mode = os.environ.get(_AUTH_MODE)
+        options: dict[str, Any] = {"num_cpus": num_cpus, "object_store_memory": object_store_memory}
+        if target == "local":
+            options["include_dashboard"] = False
+        else:
+            options = {}
+            _probe(target, settings.connect_timeout)
+            # A cluster that asks for the token gets it; ray.init by itself sends it only to one that it finds itself.
+            logging.getLogger(token_setup.__name__).setLevel(logging.ERROR)
+            token_setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+        try:
+            ray.init(
+                address=target,
+                namespace=settings.namespace,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **options,
+            )
+        except (ConnectionError, RuntimeError) as error:
+            raise RuntimeUnavailableError(f"cannot join the Ray cluster at {shorten(target)!r}: {error}") from error
+        _joined.users, _joined.private = 1, target == "local"
+        return Cluster(_address(), ours=True)
+
+
+def _share(address: str | None) -> Cluster:
+    """Use the Ray that this process is connected to; there can be only one."""
+    connected = _address()
+    ours = _joined.users > 0
+    fits = address in (None, "auto", connected) or (address == "local" and ours and _joined.private)
+    if not fits:
+        text = f"this process is connected to the Ray cluster at {connected}, so it cannot use {shorten(address)!r} too"
+        raise RuntimeUnavailableError(f"{text}; close that first, or use another process")
+    _joined.users += ours
+    return Cluster(connected, ours=ours)
+
+
+def _address() -> str:
+    return str(ray.get_runtime_context().gcs_address)
 
 
 def upload(runtime_env: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,9 +24,9 @@ JITTER = 1.25
 
 PROFILES: Mapping[str, RetryOptions] = MappingProxyType(
     {
-        "api_call": RetryOptions(attempts=5, multiplier=2.0),
-        "database_query": RetryOptions(attempts=3, multiplier=1.0),
-        "file_operation": RetryOptions(attempts=2, multiplier=0.5),
+        "api_call": RetryOptions(attempts=5, multiplier=2.0, timeouts=True),
+        "database_query": RetryOptions(attempts=3, multiplier=1.0, timeouts=True),
+        "file_operation": RetryOptions(attempts=2, multiplier=0.5, timeouts=True),
     }
 )
 """Named options for ``retry="api_call"`` (document S1, D.2)."""
@@ -123,6 +123,8 @@ def parse_retry(value: object, default: RetryOptions | None = None) -> RetryOpti
         return _checked(value)
     if isinstance(value, str):
         return _profile(value)
+    # Who asks for another attempt wants it after a time-out too, unless the mapping says otherwise.
+    base = dataclasses.replace(base, timeouts=True)
     if isinstance(value, Mapping):
         return _from_mapping(value, base)
     if isinstance(value, int):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from aiecs_ray.errors import OperationTimeoutError, RunLostError
+from aiecs_ray.errors import InvalidInputError, OperationTimeoutError, RunLostError, shorten
 from aiecs_ray.messages import EventKind
 from aiecs_ray.results import to_step_result, to_value
 
@@ -98,7 +98,14 @@ class Run:
         return results
 
     def value(self, step: int) -> Any:
-        """Return the value of one step that has completed, or raise its error."""
+        """Return the value of one step that has completed, or raise its error.
+
+        Raises:
+            InvalidInputError: the run has no such step.
+            OperationTimeoutError: the step has not ended yet.
+        """
+        if type(step) is not int or not 0 <= step < len(self._specs):
+            raise InvalidInputError(f"step must be an index from 0 to {len(self._specs) - 1}, got {shorten(step)}")
         settled = self._runtime.request("result_of", self.id, [step])[0]
         if settled is None:
             raise OperationTimeoutError(f"Step {step} of run {self.id} has not ended yet")

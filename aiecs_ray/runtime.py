@@ -273,6 +273,7 @@ class Runtime:
 
     def put(self, value: Any) -> Handle:
         """Put a value into the cluster once, to use it in the parameters of many operations."""
+        self._check_open()
         return self._preparer.handle(value)
 
     def set_operation_timeout(self, operation: str, timeout: float | None) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from typing import Any
 
 import pytest
 
-from aiecs_ray import Runtime, operation, tool
+from aiecs_ray import Registry, Runtime, connect, operation, tool
+from aiecs_ray.config import Settings
 from aiecs_ray.errors import InvalidTimeoutError, OperationTimeoutError
 from tests.contract.probes import Gate, Ledger, Stopwatch, note, op, visit, visit_async, visit_until_asked
 
@@ -77,6 +79,24 @@ def test_a_call_that_takes_too_long_is_stopped(clock: Runtime, gate: Gate, backe
     if backend == "ray":
         gate.arrival().wait_until_gone()
     assert clock.call("clock.who") != before
+
+
+def test_a_body_that_was_left_behind_ends_quietly(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    raised: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    with connect("inprocess", settings=Settings(grace=0.1), registry=Registry()) as rt:
+        rt.register(Clock, "abandoned")
+        with pytest.raises(OperationTimeoutError):
+            rt.call("abandoned.visit", {"gate": gate.port}, timeout=0.1)
+        left = [thread for thread in threading.enumerate() if thread.name.startswith("abandoned")]
+
+    gate.arrival().let_go()
+    for thread in left:
+        thread.join(timeout=10)
+
+    assert len(left) == 1
+    assert not left[0].is_alive()
+    assert raised == []
 
 
 def test_a_step_that_takes_too_long_costs_no_other_step(clock: Runtime, gate: Gate) -> None:

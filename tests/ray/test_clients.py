@@ -15,7 +15,7 @@ from aiecs_ray import Registry, Runtime, connect
 from aiecs_ray.config import Settings
 from aiecs_ray.errors import RunLostError, RuntimeUnavailableError
 from aiecs_ray.messages import PROTOCOL
-from tests.contract.probes import Gate, Stopwatch, eventually, op, visit
+from tests.contract.probes import Gate, Ledger, Stopwatch, eventually, note, op, visit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +30,9 @@ SETTINGS = Settings(grace=0.3)
 class Porter:
     def give(self, value: Any = None) -> Any:
         return value
+
+    def count(self, ledger: str) -> int:
+        return note(ledger)
 
     def visit(self, gate: int, text: str = "") -> str:
         return visit(gate, text)
@@ -66,19 +69,29 @@ def said(process: subprocess.Popen[str]) -> Any:
 
 DRIVER = """
     import json, sys
-    import aiecs_ray
+    import aiecs_ray.config
     import house_tool
 
     address, directory = sys.argv[1:]
-    with aiecs_ray.connect(address, runtime_env={"working_dir": directory}, registry=aiecs_ray.Registry()) as rt:
-        rt.register(house_tool.HouseTool)
+    settings = aiecs_ray.config.Settings(namespace="drivers")
+    options = {"registry": aiecs_ray.Registry(), "settings": settings}
+    with aiecs_ray.connect(address, runtime_env={"working_dir": directory}, **options) as rt:
+        rt.register(house_tool.HouseTool, num_cpus=0)
         result = rt.run([{"operation": "house_tool.describe"}])[0]
         print(json.dumps([result.result, result.error_message]), flush=True)
 """
 
 
+@pytest.fixture
+def first_clients(ray_cluster: str) -> Iterator[str]:
+    """Return an address where no coordinator is yet: the first client starts it, and it stays for the others."""
+    yield ray_cluster
+    for name in ("coordinator", "cache"):
+        ray.kill(ray.get_actor(f"aiecs_ray_{name}_v{PROTOCOL}", "drivers"))
+
+
 def test_two_clients_each_bring_their_own_module_of_one_name(
-    ray_cluster: str, start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+    first_clients: str, start: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     answers = []
 
@@ -89,13 +102,13 @@ def test_two_clients_each_bring_their_own_module_of_one_name(
         (folder / "house_tool.py").write_text(
             "import rooms\n\n\nclass HouseTool:\n    def describe(self):\n        return rooms.ROOM\n"
         )
-        answers.append(said(start(DRIVER, ray_cluster, str(folder), cwd=folder)))
+        answers.append(said(start(DRIVER, first_clients, str(folder), cwd=folder)))
 
     assert answers == [["alpha", None], ["beta", None]]
 
 
 def test_a_client_sends_modules_that_only_it_can_import(
-    ray_cluster: str, start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+    first_clients: str, start: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     program = DRIVER.replace('runtime_env={"working_dir": directory}, ', "")
     (tmp_path / "rooms.py").write_text("ROOM = 'by value'\n")
@@ -103,7 +116,7 @@ def test_a_client_sends_modules_that_only_it_can_import(
         "import rooms\n\n\nclass HouseTool:\n    def describe(self):\n        return rooms.ROOM\n"
     )
 
-    answer = said(start(program, ray_cluster, "", cwd=tmp_path))
+    answer = said(start(program, first_clients, "", cwd=tmp_path))
 
     assert answer == ["by value", None]
 
@@ -244,6 +257,16 @@ def test_a_wait_for_a_coordinator_that_dies_ends(
     ray.kill(ray.get_actor(f"aiecs_ray_coordinator_v{PROTOCOL}", "apart"), no_restart=False)
 
     assert said(client) in ("RunLostError", "RuntimeUnavailableError")
+
+
+def test_clients_share_one_cache(ray_rt: Runtime, ledger: Ledger) -> None:
+    ray_rt.register(Porter)
+    first = ray_rt.call("porter.count", {"ledger": ledger.path}, user_id=ledger.path)
+
+    with connect(settings=SETTINGS, registry=Registry()) as other:
+        second = other.call("porter.count", {"ledger": ledger.path}, user_id=ledger.path)
+
+    assert first == second == 1
 
 
 def test_leaving_does_not_shut_down_a_ray_that_was_there_before(ray_cluster: str, ray_rt: Runtime) -> None:
