@@ -15,7 +15,7 @@ from aiecs_ray.actors.gate import Gate
 from aiecs_ray.actors.pools import Pools
 from aiecs_ray.actors.run import Run, Services
 from aiecs_ray.errors import BusyError, ResultExpiredError, RunLostError
-from aiecs_ray.messages import PROTOCOL, Event, EventKind, Limits, RunRequest, Settled, ToolSpec
+from aiecs_ray.messages import PROTOCOL, Event, Limits, RunRequest, Settled, ToolSpec
 from aiecs_ray.model import TaskStatus
 
 if TYPE_CHECKING:
@@ -102,6 +102,11 @@ class Coordinator:
         self._start_keeper()
         self._leases[client] = lease
         return {"incarnation": self._incarnation, "protocol": PROTOCOL, "settings": self._settings.model_dump()}
+
+    async def goodbye(self, client: str) -> None:
+        """A client leaves: end its attached runs."""
+        self._leases.pop(client, None)
+        self._cancel_runs_of(client)
 
     async def register(self, specs: Sequence[ToolSpec]) -> None:
         """Make tools known; replicas are made when first needed."""
@@ -190,8 +195,8 @@ class Coordinator:
     async def report(self, run_id: str, step: int, done: float, total: float | None, message: str) -> None:
         """Take the progress that an operation reported."""
         run = self._runs.get(run_id)
-        if run is not None and not run.log.closed:
-            run.log.add(EventKind.PROGRESS, step, {"done": done, "total": total, "message": message[:1000]})
+        if run is not None:
+            run.report(step, (done, total, message))
 
     async def stats(self) -> dict[str, Any]:
         """Return counters of everything since this coordinator started."""
@@ -307,9 +312,12 @@ class Coordinator:
             if await self._backend.alive(lease):
                 continue
             del self._leases[client]
-            for run in list(self._runs.values()):
-                if run.request.client == client and not run.request.detach:
-                    run.cancel("The client that submitted the run is gone")
+            self._cancel_runs_of(client)
+
+    def _cancel_runs_of(self, client: str) -> None:
+        for run in list(self._runs.values()):
+            if run.request.client == client and not run.request.detach:
+                run.cancel("The client that submitted the run is gone")
 
     def _expire_results(self) -> None:
         now = self._clock()

@@ -38,7 +38,7 @@ class Member:
 class Flight:
     """One call: the work, what of it is still open, and what its end will mean."""
 
-    __slots__ = ("ended", "expected", "limits", "open", "run", "timer", "touched", "verdicts", "work")
+    __slots__ = ("changed", "expected", "limits", "open", "run", "timer", "touched", "verdicts", "work")
 
     def __init__(self, work: Work, run: Run, now: float, expected: float) -> None:
         self.work, self.run = work, run
@@ -52,24 +52,29 @@ class Flight:
         """When it was sent, or last reported something."""
         self.timer: asyncio.TimerHandle | None = None
         """When to ask for outcomes that are held back, or for what has not begun."""
-        self.ended = asyncio.Event()
+        self.changed = asyncio.Event()
+        """Set when something was reported, or the call is over."""
 
     def failed(self, outcomes: Iterable[Outcome]) -> bool:
         """Return whether an outcome ends the chain."""
         return self.work.chain and any(outcome.kind != "value" for outcome in outcomes)
 
-    def abandon(self) -> None:
-        """Give back everything that is open: it has not begun, and will not."""
-        steps = list(self.open)
-        self.open.clear()
-        self.ended.set()
-        for step in steps:
-            self.run.returned(step)
+    def abandon(self, steps: Iterable[int]) -> None:
+        """Give back steps that have not begun, and will not."""
+        for step in list(steps):
+            if self.open.pop(step, None) is not None:
+                self.run.returned(step)
+        self.changed.set()
 
     def may_have_begun(self, step: int) -> bool | None:
-        """Return False when a step cannot have begun before its replica died, None when nobody can tell.
+        """Return False when the death of the replica says nothing of a step, None when it may have begun.
 
-        Inside a chain a step begins after the outcome of the one before it; results may have died unread, but no
-        more than the replica may run ahead.
+        Of several steps that can be run again nobody knows which one was running, and it does not matter: each is
+        sent again alone, and a death then is its own. One that must not run twice begins only when everything before
+        it was read, so of a chain only the first open one can have begun.
         """
-        return None if step in self.open else False
+        if len(self.work.items) == 1:
+            return None
+        if self.open[step].idempotent or step != next(iter(self.open)):
+            return False
+        return None

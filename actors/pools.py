@@ -46,15 +46,13 @@ class Pools:
 
     def register(self, spec: ToolSpec) -> None:
         """Make a tool known; an older version of it that the same name had is drained."""
-        if spec.key in self._pools:
-            self._pools[spec.key].draining = False
-            return
         for pool in self._pools.values():
-            if pool.spec.name == spec.name and pool.spec.source != spec.source:
+            if pool.spec.name == spec.name and pool.spec.key != spec.key:
                 pool.draining = True
-        self._pools[spec.key] = Pool(spec, self._settings)
-        if self._pools[spec.key].least:
-            self._soon()
+        if spec.key not in self._pools:
+            self._pools[spec.key] = Pool(spec, self._settings)
+        self._pools[spec.key].draining = False
+        self._soon()
 
     def knows(self, key: str) -> bool:
         """Return whether a tool was registered."""
@@ -97,6 +95,8 @@ class Pools:
     def enqueue(self, tool: str, tickets: Sequence[Ticket]) -> None:
         """Run these steps as soon as a replica has room."""
         pool = self._pools[tool]
+        # A replaced version that is asked for again is not on its way out.
+        pool.draining = False
         pool.runs.update((ticket.run.id, ticket.run) for ticket in tickets[:1])
         for ticket in tickets:
             priority = ticket.run.policy(ticket.step).priority
@@ -115,10 +115,10 @@ class Pools:
         for pool in self._pools.values():
             for member in pool.members.values():
                 for flight in list(member.flights.values()):
-                    if flight.run is run and wanted & flight.open.keys():
-                        for step in flight.open:
-                            flight.verdicts[step] = verdict
-                        self._spawn(self._watch.end(member, flight))
+                    held = [step for step in flight.open if step in wanted] if flight.run is run else []
+                    if held:
+                        flight.verdicts.update(dict.fromkeys(held, verdict))
+                        self._spawn(self._watch.end(member, flight, held))
 
     # --- feeding -------------------------------------------------------------------------------------------
 
@@ -165,7 +165,7 @@ class Pools:
     def _companions(self, pool: Pool, ticket: Ticket) -> list[int]:
         """Further independent steps of the same run, so many that the chunk is worth a message."""
         run, policy = ticket.run, ticket.run.policy(ticket.step)
-        if not policy.idempotent or not pool.queue:
+        if not policy.idempotent or not pool.queue or ticket.step in run.alone:
             return []
         seconds = pool.took.get(policy.operation)
         queued = len(pool.queue) + 1
@@ -176,7 +176,7 @@ class Pools:
             size = chunk_size(seconds, queued, replicas, self._settings.chunk_seconds)
 
         def fits(other: Ticket) -> bool:
-            if other.run is not run or run.plan.state(other.step) is not State.READY:
+            if other.run is not run or run.plan.state(other.step) is not State.READY or other.step in run.alone:
                 return False
             theirs = run.policy(other.step)
             return theirs.idempotent and theirs.is_async == policy.is_async and theirs.operation == policy.operation
@@ -222,6 +222,7 @@ class Pools:
             pool.took[operation] = smooth(pool.took.get(operation), outcome.seconds)
             flight.run.outcome(outcome, flight.verdicts.get(outcome.step))
         flight.touched = self._clock()
+        flight.changed.set()
         if flight.work.chain and flight.open:
             following = next(iter(flight.open))
             if flight.run.plan.state(following) is State.HANDED and not flight.failed(outcomes):
@@ -238,7 +239,7 @@ class Pools:
             else:
                 flight.run.lost(step, member.died, flight.verdicts.get(step), started=flight.may_have_begun(step))
         flight.open.clear()
-        flight.ended.set()
+        flight.changed.set()
         if member.yielding and not member.flights:
             self._remove(member)
         self._feed(pool)
@@ -261,7 +262,7 @@ class Pools:
     def _recall(self, member: Member, flight: Flight) -> None:
         """A call takes longer than expected: take its outcomes so far, and let others run what it has not begun."""
         if flight.open and member.died is None:
-            self._spawn(self._watch.ask(member, flight, ask=False))
+            self._spawn(self._watch.recall(member, flight))
 
     # --- replicas ------------------------------------------------------------------------------------------
 

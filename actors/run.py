@@ -83,6 +83,9 @@ class Run:
         self._lookups = Lookups(request, services.cache, self._payloads.__getitem__, services.token)
         self._stopped_by: TaskStatus | None = None
         self._overdue: dict[int, ErrorInfo] = {}
+        self._progress: dict[int, tuple[float, float | None, str]] = {}
+        self.alone: set[int] = set()
+        """Steps that were under way with others when a replica died: they are sent again one by one."""
         self._tasks: set[asyncio.Task[None]] = set()
         policies = request.policies
         self.plan = Plan(
@@ -158,6 +161,8 @@ class Run:
     def outcome(self, outcome: Outcome, verdict: ErrorInfo | None) -> None:
         """A replica reported how an item ended; ``verdict`` is set when it had been told to stop for its time."""
         step = outcome.step
+        if outcome.progress is not None:
+            self.report(step, outcome.progress)
         if outcome.kind == "value":
             self._keep(step, outcome.payload, outcome.size, outcome.summary, outcome.seconds)
             self._lookups.store(step, outcome.payload, outcome.size, outcome.summary, outcome.seconds)
@@ -169,6 +174,13 @@ class Run:
             self._sizes[step] = (0, "", outcome.seconds)
             actions = self.plan.failed(step, outcome.error)
         self._perform(actions)
+
+    def report(self, step: int, progress: tuple[float, float | None, str]) -> None:
+        """An operation reported its progress; what comes after its outcome is of no interest."""
+        if self.settled[step] is None and self._progress.get(step) != progress:
+            self._progress[step] = progress
+            done, total, message = progress
+            self.log.add(EventKind.PROGRESS, step, {"done": done, "total": total, "message": message[:1000]})
 
     def returned(self, step: int) -> None:
         """A step came back without having begun."""
@@ -194,6 +206,7 @@ class Run:
 
     def lost(self, step: int, error: ErrorInfo, verdict: ErrorInfo | None, *, started: bool | None) -> None:
         """The replica died with a step."""
+        self.alone.add(step)
         if verdict is not None:
             actions = self._timed_out(step, verdict)
         else:
@@ -210,9 +223,12 @@ class Run:
         """Return ``step`` and what can follow it in one segment on the same tool."""
         tool = self.policy(step).tool
 
+        if step in self.alone:
+            return [step]
+
         def accept(following: int) -> bool:
             policy, files = self.policy(following), self.request.steps[following].files
-            if policy.tool != tool or self._services.gate is not None:
+            if policy.tool != tool or self._services.gate is not None or following in self.alone:
                 return False
             # A step that the cache might answer leaves the segment, unless its key needs a result of the segment.
             if not self._lookups.possible(following) or self._lookups.is_missing(following):
@@ -290,6 +306,7 @@ class Run:
     def _record(self, ending: Ending) -> None:
         step, error = ending.step, ending.error
         size, summary, seconds = self._sizes.pop(step, (0, "", 0.0))
+        self._progress.pop(step, None)
         from_cache = step in self._hits
         payload = self._payloads.get(step) if ending.status is TaskStatus.COMPLETED else None
         tries = self.plan.tries(step)

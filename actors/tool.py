@@ -26,7 +26,7 @@ from aiecs_ray.running import Attempt, attempt_scope
 from aiecs_ray.shipping import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from aiecs_ray.definition import OperationDef
 
@@ -213,7 +213,7 @@ class ToolHost:
                     function, arguments = self._prepare(work, item, made)
                     body.own = True
                     result = function(**arguments)
-                    if inspect.isawaitable(result):
+                    if inspect.isawaitable(result) and not packing.is_foreign(result):
                         result = self._await(result)
                 return self._done(body, item, result)
             except BaseException as error:  # noqa: BLE001  # the one place where a tool's failure becomes an outcome
@@ -248,14 +248,15 @@ class ToolHost:
         return asyncio.run(wait())
 
     def _begin(self, work: Work, item: Item) -> _Body | None:
+        emit = _Throttle(self._report, work.run, item.step, self._clock)
         attempt = Attempt(
             cancel_flag=threading.Event(),
-            emit=_Throttle(self._report, work.run, item.step, self._clock),
+            emit=emit,
             user_id=work.user_id,
             task_id=work.task_id,
             step=item.step,
         )
-        body = _Body(work.id, item.step, attempt, self._clock())
+        body = _Body(work.id, item.step, attempt, emit, self._clock())
         with self._lock:
             if work.id in self._recalled:
                 return None
@@ -263,7 +264,6 @@ class ToolHost:
         return body
 
     def _end(self, body: _Body) -> None:
-        body.attempt.emit.flush()  # type: ignore[attr-defined]  # made in _begin
         with self._lock:
             self._running.pop((body.work, body.step), None)
 
@@ -302,8 +302,10 @@ class ToolHost:
     def _done(self, body: _Body, item: Item, result: Any) -> tuple[Outcome, Packed | None]:
         seconds = self._clock() - body.since
         self._took[item.operation] = seconds
+        last = body.emit.last
         if packing.inline(result):
-            return Outcome(item.step, item.attempt, "value", result, 8, type(result).__name__, seconds=seconds), None
+            kind = type(result).__name__
+            return Outcome(item.step, item.attempt, "value", result, 8, kind, None, seconds, last), None
         if isinstance(result, _CODE) or result is self._tool:
             raise ResultInvalidError(f"a {type(result).__name__} is not data; return a value")
         packed = packing.pack(result, trial=True)
@@ -313,7 +315,7 @@ class ToolHost:
         large = packed.size > self._inline_limit
         payload = None if large else packing.to_payload(packed)
         summary = packing.summarise(result)
-        return Outcome(item.step, item.attempt, "value", payload, packed.size, summary, seconds=seconds), packed
+        return Outcome(item.step, item.attempt, "value", payload, packed.size, summary, None, seconds, last), packed
 
     def _failed(self, body: _Body, item: Item, error: BaseException) -> Outcome:
         seconds = self._clock() - body.since
@@ -326,7 +328,8 @@ class ToolHost:
             info = failures.of_runtime(error)
         else:
             info = failures.of_tool(error, item.operation)
-        return Outcome(item.step, item.attempt, "error", error=info, seconds=seconds)
+        last = body.emit.last
+        return Outcome(item.step, item.attempt, "error", error=info, seconds=seconds, progress=last)
 
     # --- asked from outside while an operation runs --------------------------------------------------------
 
@@ -336,20 +339,19 @@ class ToolHost:
         with self._lock:
             return [Running(body.work, body.step, now - body.since) for body in self._running.values()]
 
-    def stop(self, work: int, *, ask: bool) -> Stopped:
-        """Begin nothing more of ``work``; with ``ask``, tell its running bodies that they should end."""
+    def stop(self, work: int, ask: Sequence[int] = ()) -> Stopped:
+        """Begin nothing more of ``work``; tell the bodies of the steps ``ask`` that they should end."""
         with self._lock:
             self._recalled[work] = None
-            bodies = [body for body in self._running.values() if body.work == work]
-        if ask:
-            for body in bodies:
-                body.ask()
+            bodies = [body for body in self._running.values() if body.work == work and body.step in ask]
+        for body in bodies:
+            body.ask()
         return self.collect(work)
 
     def collect(self, work: int) -> Stopped:
         """Hand over the outcomes of ``work`` that wait for the end of a body after them."""
         with self._lock:
-            running = any(body.work == work for body in self._running.values())
+            running = tuple(body.step for body in self._running.values() if body.work == work)
             held = self._held.get(work)
             waiting: list[Outcome] = []
             if running and held is not None and not held.larges:
@@ -362,10 +364,10 @@ class ToolHost:
 class _Body:
     """One running body."""
 
-    __slots__ = ("attempt", "loop", "own", "since", "step", "task", "work")
+    __slots__ = ("attempt", "emit", "loop", "own", "since", "step", "task", "work")
 
-    def __init__(self, work: int, step: int, attempt: Attempt, since: float) -> None:
-        self.work, self.step, self.attempt, self.since = work, step, attempt, since
+    def __init__(self, work: int, step: int, attempt: Attempt, emit: _Throttle, since: float) -> None:
+        self.work, self.step, self.attempt, self.emit, self.since = work, step, attempt, emit, since
         self.own = False
         """The tool's own code has begun: an error is the tool's from here on."""
         self.task: asyncio.Task[Any] | None = None
@@ -378,28 +380,21 @@ class _Body:
 
 
 class _Throttle:
-    """Sends progress at most every tenth of a second, and the last one always."""
+    """Sends progress at most every tenth of a second; what an operation reported last goes with its outcome."""
 
-    __slots__ = ("_clock", "_last", "_next", "_report", "_run", "_step")
+    __slots__ = ("_clock", "_next", "_report", "_run", "_step", "last")
 
     def __init__(self, report: Callable[..., None], run: str, step: int, clock: Callable[[], float]) -> None:
         self._report, self._run, self._step, self._clock = report, run, step, clock
         self._next = 0.0
-        self._last: tuple[float, float | None, str] | None = None
+        self.last: tuple[float, float | None, str] | None = None
 
     def __call__(self, done: float, total: float | None, message: str) -> None:
+        self.last = (done, total, message)
         now = self._clock()
-        if now < self._next:
-            self._last = (done, total, message)
-            return
-        self._next = now + PROGRESS_INTERVAL
-        self._last = None
-        self._report(self._run, self._step, done, total, message)
-
-    def flush(self) -> None:
-        if self._last is not None:
-            self._report(self._run, self._step, *self._last)
-            self._last = None
+        if now >= self._next:
+            self._next = now + PROGRESS_INTERVAL
+            self._report(self._run, self._step, done, total, message)
 
 
 def _shift(outcome: Outcome, by: int) -> Outcome:

@@ -9,7 +9,7 @@ from aiecs_ray.backend import ReplicaDied
 from aiecs_ray.messages import ErrorInfo, EventKind
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from aiecs_ray.actors.flight import Flight, Member
     from aiecs_ray.actors.pool import Pool
@@ -70,53 +70,58 @@ class Watch:
                 continue
             if seconds >= limit:
                 self._time_out(flight, step)
-                await self.end(member, flight)
+                await self.end(member, flight, [step])
             else:
                 left.append(limit - seconds)
         return max(min(left), 0.005)
 
-    async def ask(self, member: Member, flight: Flight, *, ask: bool) -> bool | None:
-        """Take back what has not begun, and the outcomes that are there; with ``ask``, tell the running body to end.
-
-        Return whether a body is running, None when the replica does not say.
-        """
-        return await self._take(flight, member, member.replica.stop(flight.work.id, ask=ask))
+    async def recall(self, member: Member, flight: Flight) -> None:
+        """Take back what has not begun, and the outcomes that are there."""
+        await self._take(flight, member, member.replica.stop(flight.work.id))
 
     async def collect(self, member: Member, flight: Flight) -> None:
         """Take the outcomes that are there."""
         await self._take(flight, member, member.replica.collect(flight.work.id))
 
-    async def _take(self, flight: Flight, member: Member, asked: Awaitable[Stopped]) -> bool | None:
+    async def _take(self, flight: Flight, member: Member, asked: Awaitable[Stopped]) -> Stopped | None:
+        """Return what the replica says, None when it does not; its death and its silence are judged elsewhere."""
         try:
             async with asyncio.timeout(self._grace):
                 stopped = await asked
         except (ReplicaDied, TimeoutError):
-            # Its death is noticed, and its silence judged, by those who wait for the flight.
             return None
         if stopped.outcomes:
             self._land(member.pool, flight, list(stopped.outcomes))
-        return stopped.running
+        return stopped
 
-    async def end(self, member: Member, flight: Flight) -> None:
-        """Ask the running body to end; kill the replica when it does not within the grace period."""
-        running = await self.ask(member, flight, ask=True)
-        try:
-            async with asyncio.timeout(self._grace):
-                await flight.ended.wait()
-        except TimeoutError:
-            if flight.ended.is_set():
-                return
-        else:
-            return
-        if running is False:
-            # The call waits behind another one, which need not suffer: nothing of it will begin any more.
-            flight.abandon()
+    async def end(self, member: Member, flight: Flight, steps: Sequence[int]) -> None:
+        """End some steps of a flight: ask their bodies, wait for the grace period, kill the replica."""
+        stopped = await self._take(flight, member, member.replica.stop(flight.work.id, steps))
+        left = await self._wait(flight, steps)
+        if stopped is not None:
+            # What does not run was taken back: it will not begin, and a call that waits behind another is spared.
+            flight.abandon(step for step in left if step not in stopped.running)
+            left = [step for step in left if step in stopped.running]
+        if not left:
             return
         member.yielding = True
         for other in list(member.flights.values()):
-            if other is not flight and await self.ask(member, other, ask=False) is False:
-                other.abandon()
+            if other is not flight:
+                stopped = await self._take(other, member, member.replica.stop(other.work.id))
+                if stopped is not None:
+                    other.abandon(step for step in other.open if step not in stopped.running)
         member.replica.kill()
+
+    async def _wait(self, flight: Flight, steps: Sequence[int]) -> list[int]:
+        """Wait until none of ``steps`` is open, for the grace period at most; return those that still are."""
+        try:
+            async with asyncio.timeout(self._grace):
+                while any(step in flight.open for step in steps):
+                    flight.changed.clear()
+                    await flight.changed.wait()
+        except TimeoutError:
+            return [step for step in steps if step in flight.open]
+        return []
 
     def _time_out(self, flight: Flight, step: int) -> None:
         text = f"Operation timed out after {flight.limits[step]:g}s"

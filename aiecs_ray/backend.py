@@ -30,8 +30,8 @@ class Running(NamedTuple):
 class Stopped(NamedTuple):
     """What a replica says when it is told to begin nothing more of some work."""
 
-    running: bool
-    """Whether a body of it is running. If not, nothing of it can have an effect any more."""
+    running: tuple[int, ...] = ()
+    """Its steps whose bodies are running. Nothing else of it can have an effect any more."""
     outcomes: Sequence[Outcome] = ()
     """Outcomes that were waiting for the end of a body after them; they are reported here and nowhere else."""
 
@@ -48,8 +48,8 @@ class Replica(Protocol):
     async def status(self) -> Sequence[Running]:
         """Return what is running now. Raises ReplicaDied."""
 
-    async def stop(self, work: int, *, ask: bool) -> Stopped:
-        """Begin nothing more of ``work``; with ``ask``, tell running bodies to end. Raises ReplicaDied."""
+    async def stop(self, work: int, ask: Sequence[int] = ()) -> Stopped:
+        """Begin nothing more of ``work``; tell the bodies of the steps ``ask`` to end. Raises ReplicaDied."""
 
     async def collect(self, work: int) -> Stopped:
         """Hand over the outcomes of ``work`` that wait for the end of a body after them. Raises ReplicaDied."""

@@ -105,9 +105,9 @@ class LocalReplica:
         """Return what is running now."""
         return self._host.status()
 
-    async def stop(self, work: int, *, ask: bool) -> Stopped:
-        """Begin nothing more of ``work``; with ``ask``, tell running bodies to end."""
-        return self._host.stop(work, ask=ask)
+    async def stop(self, work: int, ask: Sequence[int] = ()) -> Stopped:
+        """Begin nothing more of ``work``; tell the bodies of the steps ``ask`` to end."""
+        return self._host.stop(work, ask)
 
     async def collect(self, work: int) -> Stopped:
         """Hand over the outcomes of ``work`` that wait for the end of a body after them."""

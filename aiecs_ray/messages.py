@@ -200,6 +200,8 @@ class Outcome(NamedTuple):
     """Type and shape of the value, for people."""
     error: ErrorInfo | None = None
     seconds: float = 0.0
+    progress: tuple[float, float | None, str] | None = None
+    """What the operation reported last."""
 
 
 class Settled(NamedTuple):

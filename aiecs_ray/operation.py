@@ -20,7 +20,6 @@ from aiecs_ray.errors import (
     OperationForbiddenError,
     shorten,
 )
-from aiecs_ray.messages import RetryOptions  # noqa: TC001  # pydantic reads the annotation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -104,7 +103,7 @@ class Operation(BaseModel):
     depends_on: tuple[int | str, ...] = ()
     timeout: Duration = None
     deadline: Duration = None
-    retry: RetryOptions | dict[str, Any] | int | str | None = None
+    retry: Any = None
     cache: Literal["on", "off", "refresh", "only"] | bool | None = None
     priority: int = Field(default=0, ge=-10, le=10)
 
@@ -118,7 +117,7 @@ class Requested(NamedTuple):
     depends_on: tuple[int | str, ...] = ()
     timeout: float | None = None
     deadline: float | None = None
-    retry: RetryOptions | dict[str, Any] | int | str | None = None
+    retry: Any = None
     cache: Literal["on", "off", "refresh", "only"] | bool | None = None
     priority: int = 0
 

@@ -108,6 +108,12 @@ class _Pickler(dynamic.Pickler):
         return super().reducer_override(obj)
 
 
+def is_foreign(value: object) -> bool:
+    """Whether ``value`` is one of Ray's own handles, which mean nothing elsewhere."""
+    kind = type(value)
+    return kind.__name__ in _FOREIGN and kind.__module__.partition(".")[0] == "ray"
+
+
 def _is_foreign(kind: type) -> bool:
     return _root(kind) in {"builtins", "ray"}
 

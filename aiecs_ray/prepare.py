@@ -334,12 +334,13 @@ class _Request:
 
 def _take_from(params: dict[str, Any], info: OperationInfo, references: References) -> tuple[dict[str, Any], int]:
     """Return the parameters with slots, and how many of the inputs belong to the cache key: those come first."""
+    if not info.options["ignore"]:
+        taken = references.take_from(params)
+        return taken, len(references.inputs)
     ignored = [name for name in params if name in info.options["ignore"]]
     taken = references.take_from({name: value for name, value in params.items() if name not in ignored})
     keyed = len(references.inputs)
-    if ignored:
-        taken = {**taken, **references.take_from({name: params[name] for name in ignored})}
-    return taken, keyed
+    return {**taken, **references.take_from({name: params[name] for name in ignored})}, keyed
 
 
 def _default(info: OperationInfo, name: str) -> Any:

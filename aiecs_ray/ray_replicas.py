@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ray
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 AHEAD = 16
-"""Outcomes that a replica may have yielded and nobody has read yet."""
+"""Outcomes that a replica may have yielded and nobody has read yet; none where an operation must not run twice."""
+_RUNTIME_FILES = "runtime_resources"
+"""The folder in which Ray unpacks the files of a runtime_env."""
 ASYNC_CALLS = 8
 """Calls that a replica with async operations takes at once; each may hold many operations."""
 
@@ -45,6 +48,7 @@ class _ReplicaActor:
         self._host = ToolHost(spec, fetch=fetch_one, report=self._report, inline_limit=inline_limit)
 
     def start(self) -> ErrorInfo | None:
+        _put_own_files_first()
         return self._host.start()
 
     def call(self, work: Work) -> tuple[list[Outcome], list[Packed]]:
@@ -62,8 +66,8 @@ class _ReplicaActor:
         return self._host.status()
 
     @ray.method(concurrency_group="ctl")
-    def stop(self, work: int, ask: bool) -> Stopped:  # noqa: FBT001  # Ray passes arguments on as they come
-        return self._host.stop(work, ask=ask)
+    def stop(self, work: int, ask: Sequence[int]) -> Stopped:
+        return self._host.stop(work, ask)
 
     @ray.method(concurrency_group="ctl")
     def collect(self, work: int) -> Stopped:
@@ -73,6 +77,12 @@ class _ReplicaActor:
         if self._coordinator is None:
             self._coordinator = ray.get_actor(self._coordinator_name, self._namespace)
         self._coordinator.report.remote(*progress)
+
+
+def _put_own_files_first() -> None:
+    """Import from this replica's own folders before those of the driver whose job started the coordinator."""
+    own = [path for path in sys.path if _RUNTIME_FILES in path]
+    sys.path[:] = [*own, *(path for path in sys.path if path not in own)]
 
 
 class RayReplica:
@@ -93,8 +103,9 @@ class RayReplica:
             outcomes = await self._get(status)
             yield [_with_reference(outcome, larges) for outcome in outcomes]
             return
+        ahead = AHEAD if all(item.idempotent for item in work.items) else 1
         generator = self._actor.stream.options(
-            num_returns="streaming", _generator_backpressure_num_objects=AHEAD
+            num_returns="streaming", _generator_backpressure_num_objects=ahead
         ).remote(work)
         try:
             async for item in generator:
@@ -110,8 +121,8 @@ class RayReplica:
         """Return what is running now."""
         return await self._get(self._actor.status.remote())  # type: ignore[no-any-return]
 
-    async def stop(self, work: int, *, ask: bool) -> Stopped:
-        """Begin nothing more of ``work``; with ``ask``, tell running bodies to end."""
+    async def stop(self, work: int, ask: Sequence[int] = ()) -> Stopped:
+        """Begin nothing more of ``work``; tell the bodies of the steps ``ask`` to end."""
         return await self._get(self._actor.stop.remote(work, ask))  # type: ignore[no-any-return]
 
     async def collect(self, work: int) -> Stopped:

@@ -3,12 +3,14 @@
 Grammar, over a whole string: ``$result`` then ``[index]`` or ``["id"]``, then any number of ``.name``, ``[index]`` or
 ``["key"]``. ``$$result[...]`` is the literal text. A look-up reads data only: exact dict keys, list and tuple indexes,
 fields of dataclasses, pydantic models and named tuples, entries of an instance's ``__dict__``, columns of a
-DataFrame. It runs no property, no descriptor and no method of a user's class, and returns nothing callable.
+DataFrame. It runs no property, no descriptor and no method of a user's class (but the ``==`` of a dict's own keys), and
+returns nothing callable.
 """
 
 from __future__ import annotations
 
 import json
+import operator
 import re
 import sys
 from itertools import chain, islice
@@ -36,6 +38,8 @@ MAX_REFERENCES = 256
 _SHOWN_NAMES = 10
 _SHOWN_TEXT = 40
 _MAX_DIGITS = 100
+# Known by identity: hashing or comparing a class would run its metaclass's code.
+_ATOMS = frozenset(map(id, (type(None), bool, int, float, bytes)))
 _REMEMBERED = 16
 """Containers with so many others inside are walked once only, wherever they stand."""
 
@@ -174,13 +178,13 @@ class References:
 
     def _container(self, kind: type, value: Any, depth: int) -> Any:
         # A container that another thread is changing must be read once.
-        items = list(value.items()) if kind is dict else []
-        before = [part for _, part in items] if kind is dict else list(value)
-        after = [self._walk(part, depth) for part in before]
-        if all(new is old for new, old in zip(after, before, strict=True)):
+        names, before = zip(*value.items(), strict=True) if kind is dict and value else ((), list(value))
+        walk = self._walk
+        after = [part if id(type(part)) in _ATOMS else walk(part, depth) for part in before]
+        if all(map(operator.is_, after, before)):
             return value
         if kind is dict:
-            return {key: new for (key, _), new in zip(items, after, strict=True)}
+            return dict(zip(names, after, strict=True))
         return after if kind is list else tuple(after)
 
     def _text(self, text: str) -> Any:

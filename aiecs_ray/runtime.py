@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import secrets
 import threading
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from aiecs_ray.model import TaskStepResult
     from aiecs_ray.registry import Registry
 
+GOODBYE = 2.0
+"""Seconds that closing waits for the coordinator."""
 _MODES = ("sequence", "parallel", "batch")
 
 
@@ -89,7 +92,11 @@ class Runtime:
 
     def close(self) -> None:
         """Let go of the cluster; a private one ends with everything in it. Closing twice is harmless."""
-        self._closed = True
+        if not self._closed:
+            self._closed = True
+            # A coordinator that is gone, or hangs, need not be told.
+            with contextlib.suppress(RuntimeUnavailableError, TimeoutError):
+                self._link.request("goodbye", self._client).result(timeout=GOODBYE)
         self._finalizer()
 
     def __enter__(self) -> Self:
@@ -304,8 +311,9 @@ class Runtime:
         future = self.start_execute(prepared)
         try:
             answer = future.result()
-        except (KeyboardInterrupt, SystemExit):
-            self.cancel(prepared)
+        except BaseException:
+            if not future.done():
+                self.cancel(prepared)
             raise
         return self.open_answer(answer, prepared)
 

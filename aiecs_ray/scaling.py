@@ -39,8 +39,6 @@ class PoolView(NamedTuple):
     """How many more calls its ready replicas would take."""
     seconds: float | None
     """Expected duration of one queued operation; None when none was measured."""
-    blocked_since: float | None
-    """Since when work waits that no ready replica takes."""
     needs: Mapping[str, float]
     most: int
     least: int
@@ -48,6 +46,8 @@ class PoolView(NamedTuple):
     draining: bool = False
     retry_at: float = 0.0
     """Earliest time of the next start, after replicas died."""
+    blocked_since: float | None = None
+    """Since when work waits that no ready replica takes."""
 
 
 class Decision(NamedTuple):

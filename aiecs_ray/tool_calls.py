@@ -69,18 +69,24 @@ class ToolCalls:
         calls = _checked(tool_calls)
         if self._pacer.rate != config.rate_limit_requests_per_second:
             self._pacer.set_rate(config.rate_limit_requests_per_second)
-        slots = asyncio.Semaphore(config.batch_size)
+        slots, turn = asyncio.Semaphore(config.batch_size), asyncio.Lock()
 
         async def one(index: int, tool: str, params: dict[str, Any]) -> Any:
             async with slots:
-                now = time.monotonic()
-                await asyncio.sleep(self._pacer.reserve(now) - now)
+                async with turn:
+                    await self._pace()
                 try:
                     return await self._cached(tool, params, function, enabled=config.enable_cache)
                 except Exception as error:  # noqa: BLE001  # a caller's function failed: that is this call's result
                     return _as_result(error, tool, index)
 
         return await asyncio.gather(*(one(index, *call) for index, call in enumerate(calls)))
+
+    async def _pace(self) -> None:
+        """Wait until a call may start, and count it then: a busy loop may wake it late, and others with it."""
+        while (wait := self._pacer.next_start(now := time.monotonic()) - now) > 0:  # noqa: ASYNC110  # time passes unseen
+            await asyncio.sleep(wait)
+        self._pacer.reserve(now)
 
     async def _cached(
         self,

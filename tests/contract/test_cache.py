@@ -230,12 +230,14 @@ def test_an_answer_is_private(archive: Runtime, ledger: Ledger, user: str) -> No
     assert archive.call("archive.fetch", params, user_id=user)["what"] == [1]
 
 
-def test_a_value_without_a_key_is_not_cached(archive: Runtime, ledger: Ledger, user: str) -> None:
-    value = Opaque()
+def test_a_value_without_a_key_is_not_cached_and_the_run_says_so(archive: Runtime, ledger: Ledger, user: str) -> None:
+    operations = [op("archive.fetch", ledger=ledger.path, what=Opaque())]
+    archive.run(operations, user_id=user)
 
-    for _ in range(2):
-        archive.call("archive.fetch", {"ledger": ledger.path, "what": value}, user_id=user)
+    run = archive.submit(operations, user_id=user)
+    completed = next(event for event in run.events() if event.kind == "step_completed")
 
+    assert "Opaque" in completed.data["uncacheable"]
     assert len(ledger) == 2
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aiecs_ray.errors import AiecsError, OperationFailedError
+from tests.contract.probes import Stopwatch, eventually
 from tests.documents.test_batches import most_in_a_second
 
 if TYPE_CHECKING:
@@ -64,6 +65,21 @@ async def test_the_rate_holds_for_the_callers_function(make: Make) -> None:
 
     assert most_in_a_second(starts) <= 20
     assert max(starts) - min(starts) >= 25 / 20 - 0.05
+
+
+async def test_the_rate_holds_when_the_loop_was_held_up(make: Make) -> None:
+    executor = make(rate_limit_requests_per_second=20, batch_size=50)
+    starts: list[float] = []
+
+    async def run(_tool: str, _params: dict[str, Any]) -> None:
+        starts.append(time.monotonic())
+        if len(starts) == 3:
+            watch = Stopwatch()
+            eventually(lambda: watch.seconds > 0.5)
+
+    await executor.batch_tool_calls([{"tool": "mine", "params": {}}] * 32, run)
+
+    assert most_in_a_second(starts) <= 20
 
 
 async def test_no_more_calls_are_under_way_than_the_batch_size(make: Make) -> None:

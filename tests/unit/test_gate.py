@@ -256,6 +256,16 @@ def test_a_gate_can_be_forgotten_once_a_new_one_would_do_the_same(clock: Clock) 
     assert seen == [False, False, False, True]
 
 
+def test_a_gate_with_a_line_before_it_is_not_forgotten(clock: Clock) -> None:
+    gate, line = gate_of(clock, rate=1.0), Line(clock)
+    gate.enter(line, [0, 1])
+    gate.dispatched(line, 0)
+    gate.left(line, 0)
+
+    assert line.admitted == [0]
+    assert not gate.forgettable(clock.now + 60)
+
+
 @pytest.mark.parametrize("seed", range(50))
 def test_whatever_happens_the_limits_hold_and_everybody_passes(clock: Clock, seed: int) -> None:
     rng = random.Random(seed)  # noqa: S311  # reproducible

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from aiecs_ray.scaling import (
     MAX_CHUNK,
+    PATIENCE,
     WORTH_A_REPLICA,
     Decision,
     IdleReplica,
@@ -32,6 +33,7 @@ def pool(key: str = "a", *, idle: tuple[float, ...] = (), **fields: Any) -> Pool
         "starting": 0,
         "room": len(replicas),
         "seconds": None,
+        "blocked_since": None,
         "needs": ONE,
         "most": 100,
         "least": 0,
@@ -75,6 +77,20 @@ def test_replicas_that_are_starting_take_some_of_the_work() -> None:
 
 def test_no_replica_is_started_while_one_has_room() -> None:
     assert started(pool(queued=100, replicas=3, room=1, seconds=10.0)) == ()
+
+
+def test_work_that_waits_for_a_busy_replica_gets_another_after_a_moment() -> None:
+    quick = pool(queued=1, replicas=1, seconds=0.001)
+
+    early = decide([quick._replace(blocked_since=NOW)], {"CPU": 4.0}, NOW)
+    late = decide([quick._replace(blocked_since=NOW - PATIENCE)], {"CPU": 4.0}, NOW)
+    begun = decide([quick._replace(blocked_since=NOW - PATIENCE, starting=1, queued=5)], {"CPU": 4.0}, NOW)
+    most = decide([quick._replace(blocked_since=NOW - PATIENCE, most=1)], {"CPU": 4.0}, NOW)
+
+    assert early == Decision(wake_at=NOW + PATIENCE)
+    assert late == Decision(start=("a",), wake_at=NOW + PATIENCE / 2)
+    assert begun.start == ()
+    assert most == Decision()
 
 
 def test_a_tool_gets_so_many_replicas_and_no_more() -> None:
@@ -302,6 +318,7 @@ def random_pool(rng: random.Random, key: str) -> PoolView:
         replicas=len(idle) + busy + starting,
         starting=starting,
         seconds=rng.choice((None, 0.01, 5.0)),
+        blocked_since=rng.choice((None, NOW - 1.0)),
         needs=rng.choice((ONE, {"CPU": 2.0}, {"CPU": 1.0, "GPU": 1.0}, {"CPU": 0.5})),
         least=rng.randrange(2),
         most=rng.choice((6, 8)),
