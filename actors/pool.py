@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 PREFETCH_BELOW = 0.05
 """A replica gets work in advance only of operations expected to take less than this many seconds."""
-ASYNC_WINDOW = 8
-"""Calls that a replica with async operations holds at once."""
+ASYNC_WINDOW = 64
+"""Calls that a replica with async operations holds at once, unless its ``concurrency`` is lower."""
 
 
 class Pool:
@@ -37,7 +37,9 @@ class Pool:
         self.crashes: list[float] = []
         self.blocked_since: float | None = None
         """Since when steps wait that no ready replica takes."""
-        self.window = ASYNC_WINDOW if spec.has_async else settings.window
+        self.window = settings.window
+        if spec.has_async:
+            self.window = min(ASYNC_WINDOW, int(options.get("concurrency") or ASYNC_WINDOW))
         self.most = 1 if options.get("stateful") else options.get("max_replicas")
         self.least = int(options.get("min_replicas") or 0)
         self.idle_timeout = float(options.get("idle_timeout") or settings.idle_timeout)

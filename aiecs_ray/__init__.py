@@ -2,6 +2,7 @@
 
 from aiecs_ray.connecting import connect
 from aiecs_ray.context import Context
+from aiecs_ray.engine import ContextExecutor, ExecutionEngine
 from aiecs_ray.execution_utils import ExecutionUtils
 from aiecs_ray.executor import OperationExecutor
 from aiecs_ray.interfaces import ExecutionInterface, ICacheProvider, IOperationExecutor, IToolExecutor, IToolProvider
@@ -17,7 +18,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Context",
+    "ContextExecutor",
     "ErrorCode",
+    "ExecutionEngine",
     "ExecutionInterface",
     "ExecutionUtils",
     "ICacheProvider",

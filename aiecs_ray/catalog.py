@@ -91,7 +91,7 @@ class Catalog:
 
 def nearest(name: str, known: Sequence[str] | Mapping[str, Any]) -> tuple[str, ...]:
     """Return up to three known names that are close to ``name``."""
-    return tuple(difflib.get_close_matches(name, list(dict.fromkeys(known)), n=3))
+    return tuple(difflib.get_close_matches(name, list(dict.fromkeys(known)), n=3, cutoff=0.7))
 
 
 def to_spec(

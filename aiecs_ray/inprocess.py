@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RESULT_BYTES = 256 * 2**20
+ASYNC_THREADS = 64
+"""Calls that a replica with async operations takes at once; each may hold many operations."""
 
 
 class LocalRef(NamedTuple):
@@ -66,7 +68,8 @@ class LocalReplica:
     def __init__(self, host: ToolHost, name: str, threads: int) -> None:
         self._host = host
         self._name = name
-        self._workers = [_Thread(f"{name}-{number}") for number in range(threads)]
+        self._workers: list[_Thread] = []
+        self._threads = threads
         self._next = 0
         self._dead = asyncio.Event()
         self._busy = 0
@@ -126,7 +129,11 @@ class LocalReplica:
             worker.end()
 
     def _submit(self, job: Callable[[], None]) -> None:
-        self._workers[self._next % len(self._workers)].submit(job)
+        if len(self._workers) < self._threads:
+            self._workers.append(_Thread(f"{self._name}-{len(self._workers)}"))
+            self._workers[-1].submit(job)
+            return
+        self._workers[self._next % self._threads].submit(job)
         self._next += 1
 
     async def _unless_dead(self, awaited: asyncio.Future[Any]) -> Any:
@@ -190,7 +197,7 @@ class InProcessBackend:
             inline_limit=self._settings.inline_limit,
         )
         concurrency = int(spec.options.get("concurrency") or 1)
-        return LocalReplica(host, spec.name, 8 if spec.has_async else concurrency)
+        return LocalReplica(host, spec.name, ASYNC_THREADS if spec.has_async else concurrency)
 
     def _report(self, run: str, step: int, done: float, total: float | None, message: str) -> None:
         self.report(run, step, done, total, message)

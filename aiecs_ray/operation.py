@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
@@ -20,6 +21,7 @@ from aiecs_ray.errors import (
     OperationForbiddenError,
     shorten,
 )
+from aiecs_ray.messages import RetryOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -164,6 +166,10 @@ def _parse(operation: Any, index: int) -> Requested:
 
 
 def _parse_fully(operation: dict[Any, Any]) -> Requested:
+    if not isinstance(retry := operation.get("retry"), (int, str, dict, RetryOptions, NoneType)) or retry is True:
+        raise InvalidInputError(
+            f"retry: expected a number of attempts, a profile's name or a dict, got {shorten(retry)}"
+        )
     for key in operation:
         if key not in _FIELDS:
             raise InvalidSpecError(f"unknown key {shorten(key)}", _nearest(key, _FIELDS))

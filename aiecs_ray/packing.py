@@ -111,7 +111,7 @@ class _Pickler(dynamic.Pickler):
 def is_foreign(value: object) -> bool:
     """Whether ``value`` is one of Ray's own handles, which mean nothing elsewhere."""
     kind = type(value)
-    return kind.__name__ in _FOREIGN and kind.__module__.partition(".")[0] == "ray"
+    return kind.__name__ in _FOREIGN and _root(kind) == "ray"
 
 
 def _is_foreign(kind: type) -> bool:

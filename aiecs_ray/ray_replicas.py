@@ -28,7 +28,7 @@ AHEAD = 16
 """Outcomes that a replica may have yielded and nobody has read yet; none where an operation must not run twice."""
 _RUNTIME_FILES = "runtime_resources"
 """The folder in which Ray unpacks the files of a runtime_env."""
-ASYNC_CALLS = 8
+ASYNC_CALLS = 64
 """Calls that a replica with async operations takes at once; each may hold many operations."""
 
 

@@ -128,7 +128,7 @@ class Registry:
         definition = self.get(tool_name)
         operation = definition.operations.get(operation_name)
         if operation is None:
-            near = tuple(get_close_matches(operation_name, definition.operations, n=3))
+            near = tuple(get_close_matches(operation_name, definition.operations, n=3, cutoff=0.7))
             raise OperationNotFoundError(operation_name, tool_name, near)
         return definition, operation
 
@@ -231,7 +231,7 @@ class Registry:
             problem.__cause__ = error
             return problem
         with self._lock:
-            return ToolNotFoundError(name, "", tuple(get_close_matches(str(name), self._tools, n=3)))
+            return ToolNotFoundError(name, "", tuple(get_close_matches(str(name), self._tools, n=3, cutoff=0.7)))
 
 
 DEFAULT = Registry(entry_points=ENTRY_POINTS)

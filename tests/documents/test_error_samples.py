@@ -59,7 +59,6 @@ async def test_a_reference_out_of_range(executor: OperationExecutor, capsys: pyt
     assert capsys.readouterr().out == "ValueError: Referenced result index 5 out of range\n"
 
 
-@pytest.mark.xfail(strict=True, reason="the message ends in a hint at 'stats_tool', which is not near (S0-66)")
 async def test_a_tool_that_does_not_exist(executor: OperationExecutor, capsys: pytest.CaptureFixture[str]) -> None:
     try:
         await executor.execute_operation("nonexistent_tool.read_data", {})

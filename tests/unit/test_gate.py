@@ -96,6 +96,16 @@ def test_starts_are_spaced(clock: Clock) -> None:
     assert line.times == [100.0, 100.5, 101.0, 101.5]
 
 
+def test_one_timer_is_enough_for_a_whole_line(clock: Clock) -> None:
+    gate, line = gate_of(clock, rate=0.1), Line(clock, at_once=True)
+    line.gate = gate
+
+    for step in range(10):
+        gate.enter(line, [step])
+
+    assert len(clock.timers) == 1
+
+
 def test_a_start_counts_when_the_step_reaches_a_replica(clock: Clock) -> None:
     gate, line = gate_of(clock, rate=10.0), Line(clock)
     gate.enter(line, [0, 1])

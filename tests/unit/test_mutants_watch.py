@@ -8,9 +8,12 @@ import pytest
 
 from aiecs_ray.actors.flight import Flight, Member
 from aiecs_ray.actors.watch import Watch
+from aiecs_ray.backend import Stopped
 from aiecs_ray.messages import Item, Policy, Work
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aiecs_ray.actors.run import Run
 
 GRACE = 0.01
@@ -36,8 +39,8 @@ class Deaf:
         self.killed = False
         self._running = running
 
-    async def stop(self, work: int, *, ask: bool) -> bool:  # noqa: ARG002  # it does not listen
-        return work == self._running
+    async def stop(self, work: int, ask: Sequence[int] = ()) -> Stopped:  # noqa: ARG002  # it does not listen
+        return Stopped((work,) if work == self._running else ())
 
     def kill(self) -> None:
         self.killed = True
@@ -61,13 +64,13 @@ def member(run: Run) -> Member:
 
 @pytest.fixture
 def watch() -> Watch:
-    return Watch(GRACE, lambda: 0.0)
+    return Watch(GRACE, lambda: 0.0, lambda *_: None)
 
 
 async def test_a_call_that_waits_is_given_back_and_costs_no_neighbour(watch: Watch, member: Member, run: Any) -> None:
     replica: Any = member.replica
 
-    await watch.end(member, member.flights[2])
+    await watch.end(member, member.flights[2], [2])
 
     assert run.returned_steps == [2]
     assert not replica.killed
@@ -78,7 +81,7 @@ async def test_a_body_that_does_not_listen_is_killed_and_what_waits_behind_it_is
 ) -> None:
     replica: Any = member.replica
 
-    await watch.end(member, member.flights[1])
+    await watch.end(member, member.flights[1], [1])
 
     assert replica.killed
     assert run.returned_steps == [2]

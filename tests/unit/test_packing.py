@@ -33,6 +33,7 @@ from aiecs_ray.packing import (
     as_packed,
     from_payload,
     inline,
+    is_foreign,
     pack,
     payload_identity,
     summarise,
@@ -376,12 +377,16 @@ def test_files_in_memory_are_values() -> None:
 def test_references_to_what_others_own_are_refused(module: str, name: str, said: str) -> None:
     kind = type(name, (), {"__module__": module, "__reduce__": lambda _: (int, (1,))})
 
+    assert is_foreign(kind())
     assert refusal({"refs": [kind()]}) == f"{said} cannot leave its process; return the value itself"
 
 
 def test_a_class_of_the_same_name_from_elsewhere_is_a_value() -> None:
     kind = type("ObjectRef", (), {"__module__": "shop.orders", "__reduce__": lambda _: (int, (1,))})
 
+    assert not is_foreign(kind())
+    assert not is_foreign(type("ObjectRef", (), {"__module__": None})())
+    assert not is_foreign(generator())
     assert crossed(kind()) == 1
 
 

@@ -228,6 +228,13 @@ def test_the_tools_of_a_request_come_along(bench: Bench) -> None:
         ([give(1), op("need", first=1)], InvalidParamsError, 1),
         ([give(1, timeout=0)], InvalidTimeoutError, 0),
         ([give(1, retry={"attempts": 0})], InvalidParamsError, 0),
+        ([give(1, retry=0)], InvalidParamsError, 0),
+        ([give(1, retry=-1)], InvalidParamsError, 0),
+        ([give(1, retry=1_000_000_000)], InvalidParamsError, 0),
+        ([give(1, retry=1.5)], InvalidParamsError, 0),
+        ([give(1, retry="3")], InvalidParamsError, 0),
+        ([give(1, retry=True)], InvalidParamsError, 0),
+        ([give(1, retry=[3])], InvalidParamsError, 0),
         ([give(1), give(1, depends_on=[7])], ReferenceRangeError, 1),
     ],
 )

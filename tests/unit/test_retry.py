@@ -166,9 +166,10 @@ def test_the_documents_profiles_are_there() -> None:
 
 def test_options_are_read_from_every_form() -> None:
     assert parse_retry(None) == DEFAULT
-    assert parse_retry(7) == RetryOptions(attempts=7)
+    assert parse_retry(7) == RetryOptions(attempts=7, timeouts=True)
     assert parse_retry("api_call") == PROFILES["api_call"]
-    assert parse_retry({"attempts": 2, "wait_max": 20}) == RetryOptions(attempts=2, wait_max=20.0)
+    assert parse_retry({"attempts": 2, "wait_max": 20}) == RetryOptions(attempts=2, wait_max=20.0, timeouts=True)
+    assert not parse_retry({"attempts": 2, "timeouts": False}).timeouts
     assert parse_retry(RetryOptions(attempts=9)) == RetryOptions(attempts=9)
 
 
@@ -176,8 +177,9 @@ def test_what_is_left_open_comes_from_the_default() -> None:
     default = RetryOptions(attempts=8, multiplier=3.0, on=("DriverError",))
 
     assert parse_retry(None, default) == default
-    assert parse_retry(2, default) == RetryOptions(attempts=2, multiplier=3.0, on=("DriverError",))
-    assert parse_retry({"multiplier": 1}, default) == RetryOptions(attempts=8, multiplier=1.0, on=("DriverError",))
+    assert parse_retry(2, default) == RetryOptions(attempts=2, multiplier=3.0, on=("DriverError",), timeouts=True)
+    asked = parse_retry({"multiplier": 1}, default)
+    assert asked == RetryOptions(attempts=8, multiplier=1.0, on=("DriverError",), timeouts=True)
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,10 @@ def test_a_tool_makes_no_room_for_itself() -> None:
     assert decide([pool("a", idle=(990.0,), queued=9, replicas=2, room=0, seconds=9.0)], {}, NOW)[:2] == ((), ())
 
 
+def test_a_tool_does_not_stop_its_own_replica_to_start_another() -> None:
+    assert decide([pool("a", idle=(990.0,), least=3)], {"CPU": 0.0}, NOW) == Decision()
+
+
 def test_a_tool_that_only_grows_leaves_others_their_least_number() -> None:
     kept = pool("a", idle=(990.0, 991.0, 992.0), least=2)
     growing = pool("b", queued=100, replicas=1, seconds=10.0)
@@ -217,6 +221,10 @@ def test_where_nothing_is_idle_the_tool_with_most_replicas_gives_one_back() -> N
     pools = [pool("a", replicas=2), pool("b", replicas=3), pool("c", queued=1)]
 
     assert decide(pools, {"CPU": 0.0}, NOW) == Decision(give_back=("b",))
+
+
+def test_a_tool_without_work_asks_for_nothing() -> None:
+    assert decide([pool("a", replicas=2), pool("b")], {"CPU": 0.0}, NOW) == Decision()
 
 
 def test_a_tool_that_has_a_replica_asks_for_none_of_others() -> None:

@@ -443,7 +443,7 @@ def test_retry_options_are_checked(value: Any, message: str) -> None:
 def test_retry_takes_exception_classes_and_names() -> None:
     options = OperationOptions(retry={"attempts": 5, "on": (KeyError, "DriverError")})
 
-    assert options.retry == RetryOptions(attempts=5, on=("KeyError", "DriverError"))
+    assert options.retry == RetryOptions(attempts=5, on=("KeyError", "DriverError"), timeouts=True)
     assert OperationOptions(retry=RetryOptions(attempts=2)).retry.attempts == 2
 
 

@@ -1,0 +1,21 @@
+"""What holds for every test and every example in a docstring."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aiecs_ray.registry import DEFAULT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def _tools_of_one_test() -> Iterator[None]:
+    """A tool that a test registers is gone after it."""
+    known = dict(DEFAULT._tools)  # noqa: SLF001  # the registry has no public way to forget
+    yield
+    DEFAULT._tools.clear()  # noqa: SLF001
+    DEFAULT._tools.update(known)  # noqa: SLF001
