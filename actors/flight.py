@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from aiecs_ray.scaling import PATIENCE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -12,6 +14,9 @@ if TYPE_CHECKING:
     from aiecs_ray.actors.run import Run
     from aiecs_ray.backend import Replica
     from aiecs_ray.messages import ErrorInfo, Item, Outcome, Work
+
+SHORT = 0.1
+"""Seconds that a call may be expected to take for another to wait behind it."""
 
 
 class Member:
@@ -58,6 +63,10 @@ class Flight:
     def failed(self, outcomes: Iterable[Outcome]) -> bool:
         """Return whether an outcome ends the chain."""
         return self.work.chain and any(outcome.kind != "value" for outcome in outcomes)
+
+    def is_over_soon(self, now: float) -> bool:
+        """Whether other work may wait behind this: it is short, and does not take longer than it should."""
+        return self.expected < SHORT and now - self.touched < self.expected + PATIENCE
 
     def abandon(self, steps: Iterable[int]) -> None:
         """Give back steps that have not begun, and will not."""

@@ -143,7 +143,8 @@ class Pools:
         load = len(member.flights)
         if load == 0 or (pool.spec.has_async and load < pool.window):
             return member
-        quick = all(flight.expected < PREFETCH_BELOW * 2 for flight in member.flights.values())
+        now = self._clock()
+        quick = all(flight.is_over_soon(now) for flight in member.flights.values())
         return member if load < pool.window and quick and self._is_quick(pool) else None
 
     def _is_quick(self, pool: Pool) -> bool:
@@ -194,11 +195,12 @@ class Pools:
         else:
             watch = loop.call_later(SLOW, self._watch.slow, flight)
         several = len(flight.work.items) > 1
+        ahead = sum(other.expected for other in member.flights.values() if other is not flight)
         stream = several and (flight.work.chain or flight.run.policy(flight.work.items[0].step).is_async)
         if several and flight.work.chain:
             self._listen(member, flight, PATIENCE)
-        elif several and not stream:
-            flight.timer = loop.call_later(flight.expected + PATIENCE, self._recall, member, flight)
+        elif (several and not stream) or (ahead and not pool.spec.has_async):
+            flight.timer = loop.call_later(ahead + flight.expected + PATIENCE, self._recall, member, flight)
         try:
             async for outcomes in member.replica.send(flight.work, stream=stream):
                 self._land(pool, flight, outcomes)

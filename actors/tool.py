@@ -11,6 +11,7 @@ import inspect
 import queue
 import threading
 import time
+from collections import OrderedDict
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,6 +35,8 @@ PROGRESS_INTERVAL = 0.1
 """Seconds between two progress events of one operation; the last state is always sent."""
 QUICK = 0.002
 """An operation whose last run took less than this many seconds may delay the outcomes before it."""
+REMEMBERED = 256
+"""Pieces of work of which the host remembers what has begun, while their outcomes may be on their way."""
 LARGE_TOTAL = 64 * 2**20
 """Bytes of large results after which a chunk ends early, so that they can be picked up."""
 
@@ -87,6 +90,7 @@ class ToolHost:
         self._running: dict[tuple[int, int], _Body] = {}
         self._recalled: dict[int, None] = {}
         self._held: dict[int, Delivery] = {}
+        self._begun: OrderedDict[int, list[int]] = OrderedDict()
         self._took: dict[str, float] = {}
 
     # --- the tool itself ---------------------------------------------------------------------------------
@@ -261,6 +265,9 @@ class ToolHost:
             if work.id in self._recalled:
                 return None
             self._running[work.id, item.step] = body
+            self._begun.setdefault(work.id, []).append(item.step)
+            if len(self._begun) > REMEMBERED:
+                self._begun.popitem(last=False)
         return body
 
     def _end(self, body: _Body) -> None:
@@ -358,7 +365,7 @@ class ToolHost:
                 # A body is running, so the thread that fills the list is not at it.
                 waiting = held.outcomes[:]
                 held.outcomes.clear()
-        return Stopped(running, waiting)
+            return Stopped(running, tuple(self._begun.get(work, ())), waiting)
 
 
 class _Body:

@@ -77,7 +77,9 @@ class Watch:
 
     async def recall(self, member: Member, flight: Flight) -> None:
         """Take back what has not begun, and the outcomes that are there."""
-        await self._take(flight, member, member.replica.stop(flight.work.id))
+        stopped = await self._take(flight, member, member.replica.stop(flight.work.id))
+        if stopped is not None:
+            flight.abandon(step for step in flight.open if step not in stopped.begun)
 
     async def collect(self, member: Member, flight: Flight) -> None:
         """Take the outcomes that are there."""
@@ -100,7 +102,7 @@ class Watch:
         left = await self._wait(flight, steps)
         if stopped is not None:
             # What does not run was taken back: it will not begin, and a call that waits behind another is spared.
-            flight.abandon(step for step in left if step not in stopped.running)
+            flight.abandon(step for step in left if step not in stopped.begun)
             left = [step for step in left if step in stopped.running]
         if not left:
             return
@@ -109,7 +111,7 @@ class Watch:
             if other is not flight:
                 stopped = await self._take(other, member, member.replica.stop(other.work.id))
                 if stopped is not None:
-                    other.abandon(step for step in other.open if step not in stopped.running)
+                    other.abandon(step for step in other.open if step not in stopped.begun)
         member.replica.kill()
 
     async def _wait(self, flight: Flight, steps: Sequence[int]) -> list[int]:

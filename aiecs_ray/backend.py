@@ -32,6 +32,8 @@ class Stopped(NamedTuple):
 
     running: tuple[int, ...] = ()
     """Its steps whose bodies are running. Nothing else of it can have an effect any more."""
+    begun: tuple[int, ...] = ()
+    """Its steps that have begun: those that run, and those whose outcomes are here or on their way."""
     outcomes: Sequence[Outcome] = ()
     """Outcomes that were waiting for the end of a body after them; they are reported here and nowhere else."""
 

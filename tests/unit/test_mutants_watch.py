@@ -40,7 +40,8 @@ class Deaf:
         self._running = running
 
     async def stop(self, work: int, ask: Sequence[int] = ()) -> Stopped:  # noqa: ARG002  # it does not listen
-        return Stopped((work,) if work == self._running else ())
+        running = (work,) if work == self._running else ()
+        return Stopped(running, running)
 
     def kill(self) -> None:
         self.killed = True
