@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiecs_ray.actors.gate import Gate
 from aiecs_ray.actors.pools import Pools
-from aiecs_ray.actors.run import Run, Services
+from aiecs_ray.actors.run import Run
+from aiecs_ray.actors.services import Services
 from aiecs_ray.errors import BusyError, ResultExpiredError, RunLostError
 from aiecs_ray.messages import PROTOCOL, Event, Limits, RunRequest, Settled, ToolSpec
 from aiecs_ray.model import TaskStatus

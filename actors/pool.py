@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from aiecs_ray.messages import ErrorInfo
 from aiecs_ray.queueing import FairQueue
 from aiecs_ray.scaling import IdleReplica, PoolView
 
@@ -11,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from aiecs_ray.actors.flight import Member
-    from aiecs_ray.actors.run import Run, Ticket
+    from aiecs_ray.actors.run import Run
+    from aiecs_ray.actors.services import Ticket
     from aiecs_ray.config import Settings
     from aiecs_ray.messages import EventKind, ToolSpec
 
@@ -51,6 +53,21 @@ class Pool:
         self.runs = {run_id: run for run_id, run in self.runs.items() if not run.log.closed}
         for run in self.runs.values():
             run.log.add(kind, data={"tool": self.spec.name, **data})
+
+    def add_to(self, counts: dict[str, int]) -> None:
+        """Add this version of the tool to its counts."""
+        counts["replicas"] += len(self.members)
+        counts["busy"] += sum(bool(member.flights) for member in self.members.values())
+        counts["queued"] += len(self.queue)
+
+    def infeasible(self, nodes: Sequence[Mapping[str, float]]) -> ErrorInfo:
+        """Return the error that says what no node has."""
+        most = {name: max((node.get(name, 0.0) for node in nodes), default=0.0) for name in self.needs}
+        asked, has = (
+            ", ".join(f"{name}={amount:g}" for name, amount in amounts.items()) for amounts in (self.needs, most)
+        )
+        text = f"Tool '{self.spec.name}' asks for {asked}, but no node has more than {has}"
+        return ErrorInfo("E003", text, "InfeasibleResourcesError", ("InfeasibleResourcesError",))
 
     def view(self, cpus: int) -> PoolView:
         """Return what a scaling decision needs."""

@@ -12,13 +12,14 @@ from aiecs_ray.actors.pool import PREFETCH_BELOW, Pool, total
 from aiecs_ray.actors.watch import SLOW, Watch
 from aiecs_ray.backend import ReplicaDied
 from aiecs_ray.messages import ErrorInfo, EventKind, ToolSpec
-from aiecs_ray.plan import State
+from aiecs_ray.plan_values import State
 from aiecs_ray.scaling import ASYNC_CHUNK, PATIENCE, chunk_size, decide, fits_a_node, smooth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from aiecs_ray.actors.run import Run, Ticket
+    from aiecs_ray.actors.run import Run
+    from aiecs_ray.actors.services import Ticket
     from aiecs_ray.backend import Backend
     from aiecs_ray.config import Settings
     from aiecs_ray.messages import Outcome
@@ -66,10 +67,7 @@ class Pools:
         """Return per tool name: replicas, busy ones, waiting steps."""
         counts: dict[str, dict[str, int]] = {}
         for pool in self._pools.values():
-            entry = counts.setdefault(pool.spec.name, {"replicas": 0, "busy": 0, "queued": 0})
-            entry["replicas"] += len(pool.members)
-            entry["busy"] += sum(bool(member.flights) for member in pool.members.values())
-            entry["queued"] += len(pool.queue)
+            pool.add_to(counts.setdefault(pool.spec.name, {"replicas": 0, "busy": 0, "queued": 0}))
         return counts
 
     def queued(self) -> int:
@@ -307,12 +305,7 @@ class Pools:
     def _refuse_infeasible(self) -> None:
         for pool in self._pools.values():
             if pool.queue and not pool.members and not fits_a_node(pool.needs, self._nodes):
-                asked = ", ".join(f"{name}={amount:g}" for name, amount in pool.needs.items())
-                most = {name: max((node.get(name, 0.0) for node in self._nodes), default=0.0) for name in pool.needs}
-                has = ", ".join(f"{name}={amount:g}" for name, amount in most.items())
-                text = f"Tool '{pool.spec.name}' asks for {asked}, but no node has more than {has}"
-                names = ("InfeasibleResourcesError",)
-                self._refuse(pool, ErrorInfo("E003", text, names[0], names))
+                self._refuse(pool, pool.infeasible(self._nodes))
 
     def _refuse(self, pool: Pool, error: ErrorInfo) -> None:
         for ticket in pool.queue.remove(lambda _: True):

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.actors.events import EventLog
 from aiecs_ray.actors.lookups import Lookups
+from aiecs_ray.actors.services import Services, Ticket
 from aiecs_ray.messages import ErrorInfo, EventKind, Item, RunRequest, Settled, Work
 from aiecs_ray.model import TaskStatus
-from aiecs_ray.plan import Actions, Ending, Plan, PlanStep
+from aiecs_ray.plan import Plan
+from aiecs_ray.plan_values import Actions, Ending, PlanStep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Coroutine, Sequence
 
-    from aiecs_ray.actors.gate import Gate
-    from aiecs_ray.backend import CacheEntry, CacheLink
-    from aiecs_ray.config import Settings
+    from aiecs_ray.backend import CacheEntry
     from aiecs_ray.messages import Input, Outcome, Policy
 
 _KINDS = {
@@ -27,39 +27,6 @@ _KINDS = {
 }
 CHAIN_LIMIT = 256
 """Steps in one segment."""
-
-
-class Ticket(NamedTuple):
-    """A step that waits for a replica of its tool."""
-
-    run: Run
-    step: int
-
-
-class Replicas(Protocol):
-    """Who runs steps."""
-
-    def enqueue(self, tool: str, tickets: Sequence[Ticket]) -> None:
-        """Run these steps as soon as a replica has room."""
-
-    def stop(self, run: Run, steps: Sequence[int], *, verdict: ErrorInfo | None) -> None:
-        """Stop the work that holds these steps; without answer within the grace period its replica is killed."""
-
-    def withdraw(self, run: Run) -> None:
-        """Forget the waiting tickets of a run."""
-
-
-class Services(NamedTuple):
-    """What a run uses of its coordinator."""
-
-    settings: Settings
-    replicas: Replicas
-    cache: CacheLink
-    random: Callable[[], float]
-    token: Callable[[int], bytes]
-    clock: Callable[[], float]
-    """Seconds since the epoch."""
-    gate: Gate | None
 
 
 class Run:

@@ -16,6 +16,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiecs_ray import failures, packing
+from aiecs_ray.actors.body import Body, Throttle
 from aiecs_ray.backend import Running, Stopped
 from aiecs_ray.binding import Binder
 from aiecs_ray.definition import describe
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
     from aiecs_ray.definition import OperationDef
 
-PROGRESS_INTERVAL = 0.1
-"""Seconds between two progress events of one operation; the last state is always sent."""
 QUICK = 0.002
 """An operation whose last run took less than this many seconds may delay the outcomes before it."""
 REMEMBERED = 256
@@ -87,7 +86,7 @@ class ToolHost:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turns = threading.Semaphore(1 if spec.has_async else max(1, int(spec.options.get("concurrency") or 1)))
         self._lock = threading.Lock()
-        self._running: dict[tuple[int, int], _Body] = {}
+        self._running: dict[tuple[int, int], Body] = {}
         self._recalled: dict[int, None] = {}
         self._held: dict[int, Delivery] = {}
         self._begun: OrderedDict[int, list[int]] = OrderedDict()
@@ -251,8 +250,8 @@ class ToolHost:
 
         return asyncio.run(wait())
 
-    def _begin(self, work: Work, item: Item) -> _Body | None:
-        emit = _Throttle(self._report, work.run, item.step, self._clock)
+    def _begin(self, work: Work, item: Item) -> Body | None:
+        emit = Throttle(self._report, work.run, item.step, self._clock)
         attempt = Attempt(
             cancel_flag=threading.Event(),
             emit=emit,
@@ -260,7 +259,7 @@ class ToolHost:
             task_id=work.task_id,
             step=item.step,
         )
-        body = _Body(work.id, item.step, attempt, emit, self._clock())
+        body = Body(work.id, item.step, attempt, emit, self._clock())
         with self._lock:
             if work.id in self._recalled:
                 return None
@@ -270,7 +269,7 @@ class ToolHost:
                 self._begun.popitem(last=False)
         return body
 
-    def _end(self, body: _Body) -> None:
+    def _end(self, body: Body) -> None:
         with self._lock:
             self._running.pop((body.work, body.step), None)
 
@@ -306,7 +305,7 @@ class ToolHost:
             text = f"an input cannot be read: {type(error).__name__}: {failures.text_of(error)}"
             raise ResultInvalidError(text) from error
 
-    def _done(self, body: _Body, item: Item, result: Any) -> tuple[Outcome, Packed | None]:
+    def _done(self, body: Body, item: Item, result: Any) -> tuple[Outcome, Packed | None]:
         seconds = self._clock() - body.since
         self._took[item.operation] = seconds
         last = body.emit.last
@@ -324,7 +323,7 @@ class ToolHost:
         summary = packing.summarise(result)
         return Outcome(item.step, item.attempt, "value", payload, packed.size, summary, None, seconds, last), packed
 
-    def _failed(self, body: _Body, item: Item, error: BaseException) -> Outcome:
+    def _failed(self, body: Body, item: Item, error: BaseException) -> Outcome:
         seconds = self._clock() - body.since
         if body.attempt.cancel_flag.is_set():
             return Outcome(item.step, item.attempt, "cancelled", seconds=seconds)
@@ -366,42 +365,6 @@ class ToolHost:
                 waiting = held.outcomes[:]
                 held.outcomes.clear()
             return Stopped(running, tuple(self._begun.get(work, ())), waiting)
-
-
-class _Body:
-    """One running body."""
-
-    __slots__ = ("attempt", "emit", "loop", "own", "since", "step", "task", "work")
-
-    def __init__(self, work: int, step: int, attempt: Attempt, emit: _Throttle, since: float) -> None:
-        self.work, self.step, self.attempt, self.emit, self.since = work, step, attempt, emit, since
-        self.own = False
-        """The tool's own code has begun: an error is the tool's from here on."""
-        self.task: asyncio.Task[Any] | None = None
-        self.loop: asyncio.AbstractEventLoop | None = None
-
-    def ask(self) -> None:
-        self.attempt.cancel_flag.set()
-        if self.task is not None and self.loop is not None:
-            self.loop.call_soon_threadsafe(self.task.cancel)
-
-
-class _Throttle:
-    """Sends progress at most every tenth of a second; what an operation reported last goes with its outcome."""
-
-    __slots__ = ("_clock", "_next", "_report", "_run", "_step", "last")
-
-    def __init__(self, report: Callable[..., None], run: str, step: int, clock: Callable[[], float]) -> None:
-        self._report, self._run, self._step, self._clock = report, run, step, clock
-        self._next = 0.0
-        self.last: tuple[float, float | None, str] | None = None
-
-    def __call__(self, done: float, total: float | None, message: str) -> None:
-        self.last = (done, total, message)
-        now = self._clock()
-        if now >= self._next:
-            self._next = now + PROGRESS_INTERVAL
-            self._report(self._run, self._step, done, total, message)
 
 
 def _shift(outcome: Outcome, by: int) -> Outcome:

@@ -167,7 +167,7 @@ def _parse(operation: Any, index: int) -> Requested:
 
 def _parse_fully(operation: dict[Any, Any]) -> Requested:
     if not isinstance(retry := operation.get("retry"), (int, str, dict, RetryOptions, NoneType)) or retry is True:
-        raise InvalidInputError(
+        raise InvalidParamsError(
             f"retry: expected a number of attempts, a profile's name or a dict, got {shorten(retry)}"
         )
     for key in operation:

@@ -8,15 +8,14 @@ no actor and no value: time and randomness are arguments.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import IntEnum
 from itertools import product
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from aiecs_ray import failures
 from aiecs_ray.errors import UpstreamFailedError
-from aiecs_ray.messages import ErrorInfo, RetryOptions
+from aiecs_ray.messages import ErrorInfo
 from aiecs_ray.model import ErrorCode, TaskStatus, can_transition, check_transition
+from aiecs_ray.plan_values import STATUS, Actions, Ending, PlanStep, State, Stop
 from aiecs_ray.retry import is_transient, next_wait
 
 if TYPE_CHECKING:
@@ -25,88 +24,12 @@ if TYPE_CHECKING:
 _DATA, _SUCCESS, _ORDER = 0, 1, 2
 
 
-class PlanStep(NamedTuple):
-    """What the plan must know of one step."""
-
-    spec: str
-    needs: tuple[int, ...] = ()
-    """Steps whose results it reads."""
-    after: tuple[int, ...] = ()
-    """Steps that must have completed (``depends_on``)."""
-    idempotent: bool = True
-    retry: RetryOptions = RetryOptions()
-
-
-class State(IntEnum):
-    """Where a step stands. The first three are ``pending`` to the outside, until an attempt has started."""
-
-    WAITING = 0
-    READY = 1
-    """Everything it needs is there; the coordinator was told."""
-    HANDED = 2
-    """Sent to a replica behind other steps, not known to have started."""
-    BACKOFF = 3
-    """Failed with an error that may pass; waits for its next attempt."""
-    RUNNING = 4
-    COMPLETED = 5
-    FAILED = 6
-    TIMED_OUT = 7
-    CANCELLED = 8
-
-
-_STATUS = (
-    TaskStatus.PENDING,
-    TaskStatus.PENDING,
-    TaskStatus.PENDING,
-    TaskStatus.RUNNING,
-    TaskStatus.RUNNING,
-    TaskStatus.COMPLETED,
-    TaskStatus.FAILED,
-    TaskStatus.TIMED_OUT,
-    TaskStatus.CANCELLED,
-)
-
-
 _USUAL = frozenset(
     pair
     for pair in product(TaskStatus, TaskStatus)
     if can_transition(*pair) or pair == (TaskStatus.PENDING, TaskStatus.TIMED_OUT)
 )
 """Legal changes of status; a step that had no time left to start is the one addition to the documents' table."""
-
-
-class Ending(NamedTuple):
-    """How a step ended, for good."""
-
-    step: int
-    status: TaskStatus
-    error: ErrorInfo | None = None
-    skipped: bool = False
-    """It never started, because a step before it did not complete."""
-
-
-class _Stop(NamedTuple):
-    """How the steps end that were still open when the run was cancelled, or its deadline passed."""
-
-    state: State
-    error: ErrorInfo
-
-
-@dataclass(slots=True)
-class Actions:
-    """What the coordinator has to do now, in this order."""
-
-    ended: list[Ending] = field(default_factory=list)
-    ready: list[int] = field(default_factory=list)
-    """Steps to run (or to answer from the cache)."""
-    delayed: list[tuple[int, float]] = field(default_factory=list)
-    """Steps to try again: (step, seconds from now)."""
-    stop: list[int] = field(default_factory=list)
-    """Running steps whose work has to be stopped."""
-    free: list[int] = field(default_factory=list)
-    """Steps whose results nobody needs any more."""
-    untold: list[int] = field(default_factory=list)
-    """Steps that ended and whose successors do not know yet; empty once a method of the plan has returned."""
 
 
 class Plan:
@@ -140,7 +63,7 @@ class Plan:
         self._cause: dict[int, int] = {}
         self._reasons: dict[tuple[int, bool], ErrorInfo] = {}
         self._failure: int | None = None
-        self._winding_up: _Stop | None = None
+        self._winding_up: Stop | None = None
         self._open = len(steps)
         self._link(sequence=sequence)
         self._keep = _kept(keep, len(steps))
@@ -183,7 +106,7 @@ class Plan:
         """Return the status of a step as the documents name it; a step between two attempts is running."""
         state = self._state[step]
         seen = self._tries[step] or step in self._taken_back
-        return TaskStatus.RUNNING if state < State.COMPLETED and seen else _STATUS[state]
+        return TaskStatus.RUNNING if state < State.COMPLETED and seen else STATUS[state]
 
     def tries(self, step: int) -> int:
         """Return how many attempts of a step have started."""
@@ -295,7 +218,7 @@ class Plan:
             return Actions()
         if self._winding_up is None and self._steps[step].idempotent:
             return self.returned(step)
-        return self._finish(step, *(self._winding_up or _Stop(State.CANCELLED, _cancelled("Cancelled"))))
+        return self._finish(step, *(self._winding_up or Stop(State.CANCELLED, _cancelled("Cancelled"))))
 
     def refused(self, step: int, error: ErrorInfo) -> Actions:
         """A step cannot be run at all: its tool cannot be made, or its input cannot be read."""
@@ -303,7 +226,7 @@ class Plan:
 
     def cancel(self, message: str = "Cancelled") -> Actions:
         """End the run: what has not started never will; what runs has to be stopped."""
-        return self._wind_up(_Stop(State.CANCELLED, _cancelled(message)))
+        return self._wind_up(Stop(State.CANCELLED, _cancelled(message)))
 
     def overdue(self, step: int, error: ErrorInfo) -> Actions:
         """The deadline of a step passed: if it runs it has to be stopped, if not it ends."""
@@ -314,7 +237,7 @@ class Plan:
     def expire(self, message: str) -> Actions:
         """The run's deadline passed."""
         error = ErrorInfo(ErrorCode.TIMEOUT_ERROR.value, message, "OperationTimeoutError", ("OperationTimeoutError",))
-        return self._wind_up(_Stop(State.TIMED_OUT, error))
+        return self._wind_up(Stop(State.TIMED_OUT, error))
 
     # --- how ---------------------------------------------------------------------------------------------
 
@@ -327,7 +250,7 @@ class Plan:
             self._end(step, state, error, actions)
         return self._tell(actions)
 
-    def _wind_up(self, stop: _Stop) -> Actions:
+    def _wind_up(self, stop: Stop) -> Actions:
         actions = Actions()
         if self._winding_up is not None:
             return actions
@@ -375,7 +298,7 @@ class Plan:
             actions.ready.append(step)
 
     def _move(self, step: int, state: State) -> None:
-        old, new = self.status(step), _STATUS[state]
+        old, new = self.status(step), STATUS[state]
         if (old, new) not in _USUAL and old is not new:
             check_transition(old, new)
         self._state[step] = state
@@ -385,7 +308,7 @@ class Plan:
     ) -> None:
         self._move(step, state)
         self._open -= 1
-        actions.ended.append(Ending(step, _STATUS[state], error, skipped))
+        actions.ended.append(Ending(step, STATUS[state], error, skipped))
         actions.untold.append(step)
 
     def _tell(self, actions: Actions) -> Actions:

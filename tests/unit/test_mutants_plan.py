@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from aiecs_ray.messages import ErrorInfo, RetryOptions
-from aiecs_ray.plan import Actions, Plan, PlanStep, State
+from aiecs_ray.plan import Plan
+from aiecs_ray.plan_values import Actions, PlanStep, State
 
 LOST = ErrorInfo("E003", "A replica of tool 't' died", "ReplicaLostError", ("ReplicaLostError",))
 TWICE = RetryOptions(attempts=2)

@@ -9,7 +9,8 @@ from aiecs_ray import failures
 from aiecs_ray.errors import UpstreamFailedError
 from aiecs_ray.messages import ErrorInfo, RetryOptions
 from aiecs_ray.model import TaskStatus
-from aiecs_ray.plan import Actions, Ending, Plan, PlanStep, State
+from aiecs_ray.plan import Plan
+from aiecs_ray.plan_values import Actions, Ending, PlanStep, State
 
 PASSING = ErrorInfo("E003", "reset by peer", "ConnectionResetError", ("ConnectionResetError", "ConnectionError"))
 LASTING = ErrorInfo("E003", "no such column", "KeyError", ("KeyError", "LookupError"))

@@ -10,7 +10,8 @@ import pytest
 
 from aiecs_ray.messages import ErrorInfo, RetryOptions
 from aiecs_ray.model import TaskStatus
-from aiecs_ray.plan import Actions, Ending, Plan, PlanStep, State
+from aiecs_ray.plan import Plan
+from aiecs_ray.plan_values import Actions, Ending, PlanStep, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -1,0 +1,52 @@
+"""One running body of an operation, as its host holds it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from aiecs_ray.running import Attempt
+
+PROGRESS_INTERVAL = 0.1
+"""Seconds between two progress events of one operation; the last state is always sent."""
+
+
+class Body:
+    """One running body."""
+
+    __slots__ = ("attempt", "emit", "loop", "own", "since", "step", "task", "work")
+
+    def __init__(self, work: int, step: int, attempt: Attempt, emit: Throttle, since: float) -> None:
+        self.work, self.step, self.attempt, self.emit, self.since = work, step, attempt, emit, since
+        self.own = False
+        """The tool's own code has begun: an error is the tool's from here on."""
+        self.task: asyncio.Task[Any] | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    def ask(self) -> None:
+        """Tell the body that it should end: a flag for sync code, a cancellation for async code."""
+        self.attempt.cancel_flag.set()
+        if self.task is not None and self.loop is not None:
+            self.loop.call_soon_threadsafe(self.task.cancel)
+
+
+class Throttle:
+    """Sends progress at most every tenth of a second; what an operation reported last goes with its outcome."""
+
+    __slots__ = ("_clock", "_next", "_report", "_run", "_step", "last")
+
+    def __init__(self, report: Callable[..., None], run: str, step: int, clock: Callable[[], float]) -> None:
+        self._report, self._run, self._step, self._clock = report, run, step, clock
+        self._next = 0.0
+        self.last: tuple[float, float | None, str] | None = None
+
+    def __call__(self, done: float, total: float | None, message: str) -> None:
+        """Note a report, and send it unless another was sent a moment ago."""
+        self.last = (done, total, message)
+        now = self._clock()
+        if now >= self._next:
+            self._next = now + PROGRESS_INTERVAL
+            self._report(self._run, self._step, done, total, message)

@@ -1,0 +1,47 @@
+"""What a run uses of the coordinator that holds it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from aiecs_ray.actors.gate import Gate
+    from aiecs_ray.actors.run import Run
+    from aiecs_ray.backend import CacheLink
+    from aiecs_ray.config import Settings
+    from aiecs_ray.messages import ErrorInfo
+
+
+class Ticket(NamedTuple):
+    """A step that waits for a replica of its tool."""
+
+    run: Run
+    step: int
+
+
+class Replicas(Protocol):
+    """Who runs steps."""
+
+    def enqueue(self, tool: str, tickets: Sequence[Ticket]) -> None:
+        """Run these steps as soon as a replica has room."""
+
+    def stop(self, run: Run, steps: Sequence[int], *, verdict: ErrorInfo | None) -> None:
+        """Stop the work that holds these steps; without answer within the grace period its replica is killed."""
+
+    def withdraw(self, run: Run) -> None:
+        """Forget the waiting tickets of a run."""
+
+
+class Services(NamedTuple):
+    """What a run uses of its coordinator."""
+
+    settings: Settings
+    replicas: Replicas
+    cache: CacheLink
+    random: Callable[[], float]
+    token: Callable[[int], bytes]
+    clock: Callable[[], float]
+    """Seconds since the epoch."""
+    gate: Gate | None
