@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -44,7 +43,7 @@ def seconds(value: Any, what: str = "timeout") -> float:
     >>> seconds(5)
     5.0
     """
-    if type(value) not in (int, float) or not 0 < value <= MAX_SECONDS or not math.isfinite(value):
+    if type(value) not in (int, float) or not 0 < value <= MAX_SECONDS:
         raise InvalidTimeoutError(f"{what} must be a positive number of seconds, got {shorten(value)}")
     return float(value)
 
@@ -97,7 +96,7 @@ Duration = Annotated[float | None, BeforeValidator(_duration)]
 class Operation(BaseModel):
     """A requested operation: ``{"operation": "tool.op", "params": {...}}`` with its optional settings."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     operation: str
     params: dict[str, Any] = Field(default_factory=dict)

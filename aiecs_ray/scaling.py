@@ -148,7 +148,7 @@ class _Room:
     def _victim(self, pool: PoolView, lacking: set[str]) -> tuple[str, PoolView] | None:
         """The replica idle longest whose resources help; a tool keeps what it needs itself."""
         for _, replica, owner in self._idle:
-            if replica in self.stop or owner.key == pool.key or owner.queued:
+            if replica in self.stop or owner.queued:
                 continue
             if pool.replicas and self._remaining(owner) <= owner.least:
                 continue

@@ -146,6 +146,7 @@ def test_a_message_that_already_says_so_does_not_say_it_twice() -> None:
 def test_the_frame_of_the_runtime_is_left_out() -> None:
     trace = info_of(ValueError("no")).traceback
 
+    assert trace.startswith("Traceback (most recent call last):")
     assert "in body" in trace
     assert "in raised" not in trace
 
@@ -173,8 +174,11 @@ def test_an_error_of_another_library_named_error_is_no_database() -> None:
     assert info_of(type("Error", (Exception,), {"__module__": "shutil"})()).code == "E003"
 
 
-@pytest.mark.parametrize("error", [TimeoutError("slow"), OperationTimeoutError("own"), asyncio.CancelledError()])
-def test_a_tool_that_raises_a_timeout_or_a_cancellation_itself_has_failed(error: BaseException) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [TimeoutError("slow"), OperationTimeoutError("own"), asyncio.CancelledError(), ReplicaLostError("own")],
+)
+def test_a_tool_that_raises_what_the_runtime_would_has_failed_itself(error: BaseException) -> None:
     info = info_of(error)
 
     assert info.code == "E003"
@@ -226,6 +230,10 @@ def test_an_exception_that_cannot_be_read_here_is_left_out() -> None:
 
         assert str(error) == "Error executing read_csv: no"
         assert error.__cause__ is None
+
+
+def test_an_error_that_was_never_raised_is_told_without_frames() -> None:
+    assert of_tool(ValueError("no"), "op").traceback == "ValueError: no\n"
 
 
 def test_a_long_traceback_keeps_its_end() -> None:

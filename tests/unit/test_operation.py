@@ -333,6 +333,18 @@ def test_a_wish_for_the_cache_has_several_forms(cache: Any) -> None:
     assert one(cache=cache).cache is cache
 
 
+@pytest.mark.parametrize("retry", [1.5, True, [3], (3,), {3}, object()])
+def test_a_wish_for_retries_of_another_kind_is_refused(retry: Any) -> None:
+    error = refused(retry=retry)
+
+    assert type(error) is InvalidParamsError
+    assert str(error).startswith("retry: expected a number of attempts")
+
+
+def test_operations_need_no_ids() -> None:
+    assert len(parse_operations([{"operation": "t.op"}] * 3)) == 3
+
+
 def test_two_operations_with_one_id_are_refused() -> None:
     operations = [{"operation": "t.a", "id": "x"}, {"operation": "t.b"}, {"operation": "t.c", "id": "x"}]
 
@@ -355,6 +367,13 @@ def test_an_operation_object_is_taken_as_it_is() -> None:
     assert parsed.retry is options
     assert parsed == Requested("t.op", {"model": model}, depends_on=(0,), retry=options)
     assert parse_operations([Operation(operation="t.op")])[0].is_plain
+
+
+def test_an_operation_object_cannot_be_changed() -> None:
+    operation = Operation(operation="t.op")
+
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        operation.operation = "t.other"  # type: ignore[misc]  # that is the mistake
 
 
 def test_an_operation_object_is_checked_as_a_dict_is() -> None:
