@@ -66,7 +66,9 @@ class Flight:
 
     def is_over_soon(self, now: float) -> bool:
         """Whether other work may wait behind this: it is short, and does not take longer than it should."""
-        return self.expected < SHORT and now - self.touched < self.expected + PATIENCE
+        # What must not run twice has to be answered for before anything else can end its process.
+        repeatable = all(item.idempotent for item in self.open.values())
+        return repeatable and self.expected < SHORT and now - self.touched < self.expected + PATIENCE
 
     def abandon(self, steps: Iterable[int]) -> None:
         """Give back steps that have not begun, and will not."""

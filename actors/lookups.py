@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from aiecs_ray.backend import CacheLink
     from aiecs_ray.messages import Input, Policy, RunRequest
 
+REMEMBERED = 10_000
+"""Small entries that a run keeps at hand."""
+
 
 class Lookups:
     """Asks the cache for the results of a run's steps, and stores new ones.
@@ -41,6 +44,8 @@ class Lookups:
         self._identities: dict[int, bytes] = {}
         self._keys: dict[int, str] = {}
         self._early: dict[int, CacheEntry | None] = {}
+        self._met: dict[str, CacheEntry] = {}
+        """Small entries that this run found or stored: the same step again need not ask."""
         self._entries: list[CacheEntry] = []
 
     def possible(self, step: int) -> bool:
@@ -79,13 +84,22 @@ class Lookups:
             key = None if states is None else self._make_key(step, states)
             if key is not None:
                 self._keys[step] = key
-                if self._policy(step).cache != "refresh":
+                if self._policy(step).cache == "refresh":
+                    continue
+                if key in self._met:
+                    hits[step] = self._met[key]
+                else:
                     asked.append(step)
         found = await self._cache.get_many([self._keys[step] for step in asked]) if asked else []
         hits.update((step, entry) for step, entry in zip(asked, found, strict=True) if entry is not None)
         for step, entry in hits.items():
             self._identities[step] = entry.generation
+            self._remember(entry)
         return hits
+
+    def _remember(self, entry: CacheEntry) -> None:
+        if _is_small(entry.payload) and len(self._met) < REMEMBERED:
+            self._met[entry.key] = entry
 
     def store(self, step: int, payload: Any, size: int, summary: str, seconds: float) -> None:
         """Store the result of a step that was computed, if it has a key."""
@@ -117,6 +131,7 @@ class Lookups:
             # One message for everything that is reported in this round of the event loop.
             asyncio.get_running_loop().call_soon(self._flush)
         self._entries.append(entry)
+        self._remember(entry)
 
     def _flush(self) -> None:
         entries, self._entries = self._entries, []
@@ -155,8 +170,11 @@ class Lookups:
         return self._identities[source.place]
 
     def _identify(self, payload: Any) -> bytes:
-        small = type(payload) in (bytes, packing.Packed) or packing.inline(payload)
-        return packing.payload_identity(payload) if small else self._token(16)
+        return packing.payload_identity(payload) if _is_small(payload) else self._token(16)
+
+
+def _is_small(payload: Any) -> bool:
+    return type(payload) in (bytes, packing.Packed) or packing.inline(payload)
 
 
 def _path_part(part: str | int) -> bytes:

@@ -128,6 +128,11 @@ class Pools:
                     pool.blocked_since = self._clock()
                 return
             ticket = pool.queue.pop()
+            policy = ticket.run.policy(ticket.step)
+            if member.flights and not policy.idempotent:
+                # If the call before it ended the process, its start would be in doubt: it is not sent ahead.
+                pool.queue.push(ticket, owner=ticket.run.owner, priority=policy.priority, first=True)
+                return
             if ticket.run.plan.state(ticket.step) is State.READY:
                 self._dispatch(pool, member, ticket)
         pool.blocked_since = None

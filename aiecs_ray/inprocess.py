@@ -20,10 +20,12 @@ from aiecs_ray.actors.cache import Cache
 from aiecs_ray.actors.coordinator import Coordinator
 from aiecs_ray.actors.tool import Delivery, Large, ToolHost
 from aiecs_ray.backend import ReplicaDied
+from aiecs_ray.errors import RuntimeUnavailableError
+from aiecs_ray.outstanding import Outstanding
 
 if TYPE_CHECKING:
     import concurrent.futures
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 
     from aiecs_ray.backend import CacheEntry, CacheLink, Running, Stopped
     from aiecs_ray.config import Settings
@@ -233,10 +235,11 @@ class InProcessLink:
         )
         backend.report = lambda *progress: self.request("report", *progress)
         self._closed = False
+        self._outstanding = Outstanding()
 
     def request(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
         """Call a method of the coordinator."""
-        return asyncio.run_coroutine_threadsafe(getattr(self._coordinator, method)(*args), self._loop)
+        return self._ask(getattr(self._coordinator, method)(*args))
 
     def cache_request(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
         """Call a method of the cache; it runs on the coordinator's thread."""
@@ -244,7 +247,10 @@ class InProcessLink:
         async def call() -> Any:
             return getattr(self._cache, method)(*args)
 
-        return asyncio.run_coroutine_threadsafe(call(), self._loop)
+        return self._ask(call())
+
+    def _ask(self, question: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
+        return self._outstanding.answer_to(asyncio.run_coroutine_threadsafe(question, self._loop))
 
     def upload(self, runtime_env: dict[str, Any]) -> dict[str, Any]:
         """Return ``runtime_env`` as it is: replicas are threads of this process and have its files."""
@@ -267,6 +273,7 @@ class InProcessLink:
             return
         self._closed = True
         self.request("shut_down").result(timeout=10)
+        self._outstanding.end(RuntimeUnavailableError("the runtime was closed before the answer came"))
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=10)
         if not self._thread.is_alive():

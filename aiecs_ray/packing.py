@@ -29,6 +29,8 @@ _PLAIN_PARTS = 64
 _BARE_INT_BITS = 4096
 _PLAIN_ROOTS = frozenset({"builtins", "numpy", "pandas", "pyarrow", "datetime", "decimal", "collections", "uuid"})
 """Where a class may come from for its instances to be trusted to unpickle without a trial."""
+_COMPILED = "cython_function_or_method"
+"""How pandas rebuilds its values; the module of this kind is that of Cython."""
 _FILES = frozenset({"TextIOWrapper", "BufferedReader", "BufferedWriter", "BufferedRandom", "FileIO"})
 _FOREIGN = {
     "ObjectRef": "an ObjectRef",
@@ -103,7 +105,7 @@ class _Pickler(dynamic.Pickler):
         if kind.__name__ in _FILES and kind.__module__ == "_io":
             # cloudpickle would silently send a copy of the file's content.
             raise ResultInvalidError("an open file cannot leave its process; pass its path or its content")
-        if kind is not Slot and _root(kind) not in _PLAIN_ROOTS:
+        if kind is not Slot and kind.__name__ != _COMPILED and _root(kind) not in _PLAIN_ROOTS:
             self.exotic = True
         return super().reducer_override(obj)
 

@@ -15,6 +15,7 @@ from aiecs_ray.errors import (
     InvalidOperationsError,
     ReferenceForwardError,
     ReferenceRangeError,
+    ReferenceSyntaxError,
     UncacheableValueError,
     UpstreamFailedError,
     shorten,
@@ -221,6 +222,8 @@ class _Request:
         if type(source) is Handle:
             return Input("object", self._object(source, keyed=keyed))
         assert isinstance(source, Reference)
+        if not self._options.references:
+            raise ReferenceSyntaxError(source.text, "operations of a map stand alone and cannot refer to each other")
         previous = self._options.context_results
         if previous is not None and isinstance(source.target, int):
             handle = self._previous_handle(previous, source.target, index)

@@ -5,7 +5,6 @@ Coordinator and cache are detached named actors, each in a process of its own th
 
 from __future__ import annotations
 
-import concurrent.futures
 import logging
 import pickle
 import random
@@ -22,12 +21,14 @@ from aiecs_ray.actors.coordinator import Coordinator
 from aiecs_ray.config import Settings
 from aiecs_ray.errors import AiecsError, RunLostError, RuntimeUnavailableError
 from aiecs_ray.messages import PROTOCOL, RunRequest
+from aiecs_ray.outstanding import Outstanding
 from aiecs_ray.packing import Packed
 from aiecs_ray.ray_cluster import Cluster, join, upload
 from aiecs_ray.ray_replicas import RayBackend, RayRef, cause_of_death, fetch_one, list_nodes
 from aiecs_ray.store import Missing
 
 if TYPE_CHECKING:
+    import concurrent.futures
     from collections.abc import Sequence
 
 logger = logging.getLogger(__name__)
@@ -120,14 +121,17 @@ class RayLink:
         self._coordinator, self._cache = _shared_actors(settings)
         self._lock = threading.Lock()
         self._closed = False
+        self._outstanding = Outstanding()
 
     def request(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
         """Call a method of the coordinator."""
-        return _translated(getattr(self._coordinator, method).remote(*args), args)
+        asked = getattr(self._coordinator, method).remote(*args).future()
+        return self._outstanding.answer_to(asked, lambda error: _own_error(error, args))
 
     def cache_request(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
         """Call a method of the cache."""
-        return _translated(getattr(self._cache, method).remote(*args), args)
+        asked = getattr(self._cache, method).remote(*args).future()
+        return self._outstanding.answer_to(asked, lambda error: _own_error(error, args))
 
     def upload(self, runtime_env: dict[str, Any]) -> dict[str, Any]:
         """Upload the local folders of a runtime_env; return it with their addresses in the cluster."""
@@ -156,6 +160,7 @@ class RayLink:
             if self._closed:
                 return
             self._closed = True
+        self._outstanding.end(RuntimeUnavailableError("the runtime was closed before the answer came"))
         self._cluster.leave()
 
 
@@ -164,23 +169,6 @@ def _fetch_or_error(reference: RayRef) -> Packed | Exception:
         return fetch_one(reference)
     except ray.exceptions.RayError as error:
         return error
-
-
-def _translated(reference: Any, args: tuple[Any, ...]) -> concurrent.futures.Future[Any]:
-    """Return a future of a call's answer, with the runtime's own errors as they were raised."""
-    answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
-
-    def arrived(done: concurrent.futures.Future[Any]) -> None:
-        if not answer.set_running_or_notify_cancel():
-            return
-        error = done.exception()
-        if error is None:
-            answer.set_result(done.result())
-        else:
-            answer.set_exception(_own_error(error, args))
-
-    reference.future().add_done_callback(arrived)
-    return answer
 
 
 def _own_error(error: BaseException, args: tuple[Any, ...]) -> BaseException:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
-from aiecs_ray.errors import InvalidInputError, OperationTimeoutError, RunLostError, shorten
+from aiecs_ray.errors import InvalidInputError, OperationTimeoutError, ResultExpiredError, RunLostError, shorten
 from aiecs_ray.messages import EventKind
+from aiecs_ray.operation import seconds
 from aiecs_ray.results import to_step_result, to_value
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ class Run:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the end of the run, at most ``timeout`` seconds; return whether it has ended."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else time.monotonic() + seconds(timeout)
         while True:
             left = POLL if deadline is None else min(POLL, deadline - time.monotonic())
             if self._runtime.request("wait", self.id, max(0.0, left)):
@@ -145,7 +147,5 @@ class Run:
 
     def release(self) -> None:
         """Let the cluster forget the run and its results; a run that is lost already is forgotten."""
-        try:
+        with contextlib.suppress(RunLostError, ResultExpiredError):
             self._runtime.request("release", self.id)
-        except RunLostError:
-            return

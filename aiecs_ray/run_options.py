@@ -48,6 +48,8 @@ class RunOptions:
     """"off" switches the cache off for the whole run; None leaves it to the operations and the context."""
     context_results: Sequence[Any] | None = None
     """Results that ``$result[i]`` reads instead of this run's own (C-07)."""
+    references: bool = True
+    """False where every operation stands alone; one that refers to another is wrong then."""
     tolerate: tuple[type[AiecsError], ...] = ()
     """Errors of one operation that become its result, instead of refusing the whole list."""
 

@@ -7,12 +7,13 @@ import dataclasses
 import secrets
 import threading
 import weakref
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from aiecs_ray.catalog import Catalog
 from aiecs_ray.collector import undisturbed
 from aiecs_ray.context import Context
-from aiecs_ray.errors import InvalidInputError, RuntimeUnavailableError, shorten
+from aiecs_ray.errors import DSLEvaluationError, InvalidInputError, RuntimeUnavailableError, shorten
 from aiecs_ray.operation import seconds
 from aiecs_ray.prepare import Preparer
 from aiecs_ray.proxies import CacheView, Tools
@@ -24,7 +25,7 @@ from aiecs_ray.streaming import stream_map
 
 if TYPE_CHECKING:
     import concurrent.futures
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from aiecs_ray.actors.coordinator import Answer
@@ -262,10 +263,13 @@ class Runtime:
     ) -> Iterator[Any]:
         """Run one operation for every dict of parameters and yield the values; memory stays bounded.
 
+        Elements cannot refer to each other: a text that starts as a reference is an error, and ``$$result`` is the
+        text itself.
+
         Args:
             operation: ``"tool.op"``.
             params: any number of them; taken from as results are taken.
-            ordered: yield in input order, or each as soon as it is there.
+            ordered: yield in input order, or in groups as they end.
             window: how many may be under way at once; None: some thousands.
             on_error: "raise" ends with the first failure; "return" yields the exception in its place.
             user_id: with ``task_id`` the context.
@@ -275,7 +279,12 @@ class Runtime:
             raise InvalidInputError(f"on_error must be 'raise' or 'return', got {shorten(on_error)}")
         if window is not None and (type(window) is not int or window < 1):
             raise InvalidInputError(f"window must be a whole number from 1 on, got {shorten(window)}")
-        options = RunOptions(mode="batch", context=Context(user_id, task_id))
+        if not isinstance(params, Iterable):
+            raise InvalidInputError(f"params must be an iterable of dicts, got {shorten(params)}")
+        # Each element stands alone: it cannot refer to others, and what is wrong with it is its own error.
+        tolerate = (InvalidInputError, DSLEvaluationError)
+        context = Context(user_id, task_id)
+        options = RunOptions(mode="batch", context=context, references=False, tolerate=tolerate)
         return stream_map(self, operation, params, options, ordered=ordered, window=window, on_error=on_error)
 
     def put(self, value: Any) -> Handle:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
-from aiecs_ray.streaming import _next
+from aiecs_ray.streaming import _Map, _Part
 
 
 class Late(Future[str]):
@@ -24,9 +23,12 @@ class Late(Future[str]):
 def test_runs_are_taken_in_input_order_or_as_they_are_done(ordered: bool, first: str) -> None:  # noqa: FBT001  # a parameter
     early: Future[str] = Future()
     early.set_result("early")
-    under_way: deque[tuple[Any, Any]] = deque([(Late(), None), (early, None)])
+    runtime: Any = None
+    options: Any = None
+    mapped = _Map(runtime, "t.op", [], options, 8)
+    mapped.under_way.extend(_Part(1, future, options, {}, 0.0) for future in (Late(), early))
 
-    future, _ = _next(under_way, ordered=ordered)
+    part = mapped.next_part(ordered=ordered)
 
-    assert future.result() == first
-    assert len(under_way) == 1
+    assert part.future.result() == first
+    assert len(mapped.under_way) == 1

@@ -373,7 +373,7 @@ def test_an_operation_object_cannot_be_changed() -> None:
     operation = Operation(operation="t.op")
 
     with pytest.raises(pydantic.ValidationError, match="frozen"):
-        operation.operation = "t.other"  # type: ignore[misc]  # that is the mistake
+        operation.operation = "t.other"
 
 
 def test_an_operation_object_is_checked_as_a_dict_is() -> None:

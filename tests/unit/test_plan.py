@@ -453,6 +453,36 @@ def test_a_deadline_ends_the_same_steps_as_timed_out() -> None:
     assert codes(actions) == {2: "E002", 3: "E002", 4: "E002"}
 
 
+@pytest.mark.parametrize("step", [0, 1])
+def test_a_step_that_a_replica_has_is_stopped_when_its_deadline_passes(step: int) -> None:
+    plan = mixed()
+
+    actions = plan.overdue(step, LATE)
+
+    assert actions == Actions(stop=[step])
+    assert plan.timed_out(step, LATE, final=True).ended[0] == Ending(step, TaskStatus.TIMED_OUT, LATE)
+
+
+@pytest.mark.parametrize("step", [2, 3, 4])
+def test_a_step_that_no_replica_has_ends_when_its_deadline_passes(step: int) -> None:
+    plan = mixed()
+
+    actions = plan.overdue(step, LATE)
+
+    assert actions == Actions(ended=[Ending(step, TaskStatus.TIMED_OUT, LATE)])
+    assert plan.due(step) == Actions()
+    assert plan.overdue(step, LATE) == Actions()
+
+
+def test_who_reads_a_step_whose_deadline_passed_is_skipped() -> None:
+    plan = plan_of(steps_of((), (0,), (1,)))
+    plan.begin()
+
+    actions = plan.overdue(1, LATE)
+
+    assert messages(actions) == {1: "timed out after 1s", 2: "Skipped: step 1 (t.s1) timed out"}
+
+
 def test_of_two_reasons_to_end_a_run_the_first_counts() -> None:
     plan = mixed()
     plan.cancel("enough")

@@ -119,6 +119,8 @@ class Simulation:
             moves += [self.wait_is_over]
         if moves:
             moves += [self.repeat_old_news]
+            if self.rng.random() < self.trouble / 2:
+                moves += [self.deadline_passes]
             if self.rng.random() < self.trouble / 5:
                 moves += [self.wind_up] * 5
         return moves
@@ -254,6 +256,21 @@ class Simulation:
     def wait_is_over(self) -> None:
         step = self.backoff.pop(self.rng.randrange(len(self.backoff)))
         self.take(self.plan.due(step))
+
+    def deadline_passes(self) -> None:
+        """The deadline of one step: what runs is told to stop, and may end in any way before it hears of it."""
+        step = self.rng.randrange(len(self.steps))
+        out = any(step in flight.open for flight in self.flights)
+        was_ended = step in self.ended
+        actions = self.plan.overdue(step, LATE)
+        if was_ended:
+            assert actions == Actions()
+        elif out:
+            assert actions == Actions(stop=[step])
+        else:
+            self.backoff = [one for one in self.backoff if one != step]
+            self.take(actions)
+            assert self.ended[step] == Ending(step, TaskStatus.TIMED_OUT, LATE)
 
     def wind_up(self) -> None:
         out = sorted(step for flight in self.flights for step in flight.open if step not in self.ended)
