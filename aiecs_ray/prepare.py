@@ -325,7 +325,7 @@ class _Request:
     def _keep(self, keep: Literal["all", "last"] | Sequence[int | str]) -> Literal["all", "last"] | tuple[int, ...]:
         if keep in ("all", "last"):
             return keep
-        if isinstance(keep, (str, bytes)) or not isinstance(keep, (list, tuple, set, frozenset)):
+        if not isinstance(keep, (list, tuple, set, frozenset)):
             raise InvalidOperationsError(
                 f"keep must be 'all', 'last' or a list of ids and indexes, got {shorten(keep)}"
             )

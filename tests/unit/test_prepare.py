@@ -65,6 +65,10 @@ class Desk:
         """Take what comes."""
 
     @operation
+    def whoever(self, user_id: str = "", **more: Any) -> Any:
+        """Declare a name of the envelope beside anything."""
+
+    @operation
     async def later(self, value: Any = None) -> Any:
         """Be awaited."""
 
@@ -288,6 +292,7 @@ def test_names_of_the_envelope_reach_only_who_declares_them(
 
     assert (bench.arrived(plain), bench.arrived(any_name)) == ({}, {"y": 1})
     assert bench.arrived(declared) == {name: "x"}
+    assert bench.arrived(bench.request(op("whoever", **{name: "x"}))) == ({name: "x"} if name == "user_id" else {})
     assert not caplog.records
 
 
@@ -525,6 +530,7 @@ def test_what_the_context_fills_in_counts_as_a_parameter(bench: Bench) -> None:
     assert ann == bench.digest("desk.shared", {"value": 1}, context=Context("ann", "t2"))
     assert ann == bench.digest("desk.shared", {"value": 1, "user_id": "ann"})
     assert ann != bench.digest("desk.shared", {"value": 1}, context=Context("bob", "t1"))
+    assert bench.digest("desk.shared", {}) != bench.digest("desk.shared", {"user_id": ""})
     assert bench.digest("desk.kept", {}, context=ME) == bench.digest("desk.kept", {})
 
 
@@ -653,6 +659,7 @@ def test_depends_on_may_point_forward_where_there_is_no_order(bench: Bench) -> N
     error = bench.refused(give(1, depends_on=1), give(2), mode="sequence")
     assert type(error) is InvalidOperationsError
     assert (error.index, "which a sequence cannot run" in str(error)) == (0, True)
+    assert bench.refused(give(1), give(2, depends_on=1)).index == 1
 
 
 @pytest.mark.parametrize(
@@ -713,10 +720,10 @@ def test_a_deadline_is_a_positive_number_of_seconds(bench: Bench, deadline: Any)
 
 
 def test_small_parameters_travel_in_the_request(bench: Bench) -> None:
-    request = bench.request(give([1, "x" * 1000]), give(np.zeros(100)))
+    request = bench.request(give([1, "x" * 1000]), give(np.zeros(100)), give("x" * 3000))
 
     assert (request.objects, bench.puts) == ((), [])
-    assert [step.inputs for step in request.steps] == [(), ()]
+    assert [step.inputs for step in request.steps] == [(), (), ()]
 
 
 @pytest.mark.parametrize("value", [np.arange(10_000), "x" * 10_000, list(range(10_000)), b"x" * 10_000])
