@@ -73,6 +73,23 @@ class Bare:
         self.x = 1
 
 
+class Table(dict[str, Any]):
+    """A dict that may carry attributes."""
+
+
+class Named(Pair):
+    """A named tuple that may carry attributes."""
+
+
+class Node:
+    _fields = ("a",)
+
+
+def noted(value: Any, **attributes: Any) -> Any:
+    vars(value).update(attributes)
+    return value
+
+
 def taken(params: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
     references = References()
     return references.take_from(params), references.inputs
@@ -203,6 +220,7 @@ def test_an_index_of_thousands_of_digits_is_only_out_of_range() -> None:
         "$",
         "result[0]",
         "total: $result[0]",
+        "$5 of $result[0]",
         " $result[0]",
         "$results of the year",
         "$result_table",
@@ -264,12 +282,13 @@ def test_a_reference_as_a_key_is_a_key() -> None:
 def test_containers_without_references_are_not_copied() -> None:
     rows: list[Any] = [1, 2, {"a": "b"}]
     tree: dict[str, Any] = {"x": ("y", [])}
-    params = {"rows": rows, "tree": tree, "ref": "$result[0]"}
+    params = {"rows": rows, "tree": tree, "empty": [{}, [], ()], "ref": "$result[0]"}
 
     taken_params, _ = taken(params)
 
     assert taken_params["rows"] is rows
     assert taken_params["tree"] is tree
+    assert taken_params["empty"] is params["empty"]
 
 
 def test_the_parameters_themselves_are_not_changed() -> None:
@@ -404,6 +423,10 @@ def test_a_dict_that_changes_meanwhile_is_read_once() -> None:
         (Pair(1, 2), (0,), 1),
         (Couple(1, 2), ("left",), 1),
         (Plain(a=1, b=Plain(c=2)), ("b", "c"), 2),
+        (Table(a=1), ("a",), 1),
+        (noted(Table(), note=5), ("note",), 5),
+        (noted(Named(1, 2), note=5), ("note",), 5),
+        (noted(Node(), a=1), ("a",), 1),
         (ValueError("no"), (), None),
         (None, (), None),
         ({"none": None}, ("none",), None),
@@ -472,7 +495,7 @@ def test_columns_of_a_data_frame_are_found_by_their_labels() -> None:
         (np.array(5), (0,)),
         (np.array([1]), (1,)),
         (np.array([1]), ("shape",)),
-        (np.array([print], dtype=object), (0,)),
+        (np.array([1, None], dtype=object), (0,)),
         (pd.Series([1]), (0,)),
         (defaultdict(list), ("new",)),
         (ValueError("no"), ("args",)),
