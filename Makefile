@@ -16,11 +16,11 @@ help: ## Show the targets
 demo: $(DEMO) ## Run the main job on a private local Ray
 	@$(BIN)/python -m aiecs_ray.demo
 
-test: $(DEV) ## Run every test but the long acceptance runs
-	@$(BIN)/python -m pytest -q -m "not accept"
+test: test-fast ## Run every test but the long acceptance runs
+	@$(BIN)/python -m pytest -q -m "ray and not accept"
 
 test-fast: $(DEV) ## Run the tests that need no Ray
-	@$(BIN)/python -m pytest -q -m "not ray and not accept"
+	@$(BIN)/python -m pytest -q -m "not ray and not accept" --numprocesses 2 --dist loadfile
 
 check: $(DEV) ## Lint, formatting, types and layers: what CI checks
 	@$(BIN)/python -m ruff check --quiet .

@@ -537,6 +537,16 @@ def test_an_error_of_a_cancelled_run_says_nothing_of_attempts_that_were_not_made
     assert plan.failed(0, PASSING).ended == [Ending(0, TaskStatus.FAILED, PASSING)]
 
 
+def test_a_run_that_ends_during_the_last_attempt_leaves_a_timeout_a_timeout() -> None:
+    plan = begun(steps_of((), retry=RetryOptions(attempts=2, timeouts=True)))
+    plan.timed_out(0, LATE)
+    plan.due(0)
+    send(plan, 0)
+    plan.expire("out of time")
+
+    assert plan.timed_out(0, LATE).ended == [Ending(0, TaskStatus.TIMED_OUT, LATE)]
+
+
 def test_the_end_of_a_wait_means_nothing_after_a_cancel() -> None:
     plan = begun(steps_of(()))
     plan.failed(0, PASSING)

@@ -159,7 +159,7 @@ class Model(RuleBasedStateMachine):
             self.turns[priority, owner] = self.clock
         line.insert(0 if first else len(line), ticket)
 
-    @precondition(lambda self: len(self.queue))
+    @precondition(lambda self: len(self.queue) > 0)
     @rule()
     def pop(self) -> None:
         self.clock += 1

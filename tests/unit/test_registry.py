@@ -200,7 +200,7 @@ def test_script_and_its_module_are_one_class(
     name = module("script_tool", "class Tool:\n    def run(self): ...\n")
     imported = importlib.import_module(name).Tool
     script = type("Tool", (), {"run": imported.run, "__module__": "__main__", "__qualname__": "Tool"})
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", sys.modules[name].__file__)
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", sys.modules[name].__file__, raising=False)
 
     registry.register(script, "tool")
     registry.register(imported, "tool")
