@@ -20,7 +20,7 @@ test: test-fast ## Run every test but the long acceptance runs
 	@$(BIN)/python -m pytest -q -m "ray and not accept"
 
 test-fast: $(DEV) ## Run the tests that need no Ray
-	@$(BIN)/python -m pytest -q -m "not ray and not accept" --numprocesses 2 --dist loadfile
+	@$(BIN)/python -m pytest -q -m "not ray and not accept" --numprocesses 3 --dist loadfile
 
 check: $(DEV) ## Lint, formatting, types and layers: what CI checks
 	@$(BIN)/python -m ruff check --quiet .

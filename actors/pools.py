@@ -7,41 +7,39 @@ import math
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from aiecs_ray.actors.flight import Flight, Member
-from aiecs_ray.actors.pool import PREFETCH_BELOW, Pool, total
+from aiecs_ray.actors.flight import Flight
+from aiecs_ray.actors.pool import PREFETCH_BELOW, Pool
+from aiecs_ray.actors.scaler import Scaler
+from aiecs_ray.actors.tasks import Tasks
 from aiecs_ray.actors.watch import SLOW, Watch
 from aiecs_ray.backend import ReplicaDied
-from aiecs_ray.messages import ErrorInfo, EventKind, ToolSpec
 from aiecs_ray.plan_values import State
-from aiecs_ray.scaling import ASYNC_CHUNK, PATIENCE, chunk_size, decide, fits_a_node, smooth
+from aiecs_ray.scaling import ASYNC_CHUNK, PATIENCE, chunk_size, smooth
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
+    from aiecs_ray.actors.flight import Member
     from aiecs_ray.actors.run import Run
     from aiecs_ray.actors.services import Ticket
     from aiecs_ray.backend import Backend
     from aiecs_ray.config import Settings
-    from aiecs_ray.messages import Outcome
-
-CRASHES = 3
-CRASH_WINDOW = 60.0
+    from aiecs_ray.messages import ErrorInfo, Outcome, ToolSpec
 
 
 class Pools:
-    """Starts, feeds, stops and replaces the replicas of every tool. Runs on the coordinator's event loop."""
+    """Feeds the replicas of every tool. Runs on the coordinator's event loop."""
 
     def __init__(self, backend: Backend, settings: Settings, clock: Callable[[], float]) -> None:
-        self._backend = backend
         self._settings = settings
         self._clock = clock
         self._watch = Watch(settings.grace, clock, self._land)
         self._pools: dict[str, Pool] = {}
-        self._nodes: Sequence[Mapping[str, float]] = ()
         self._numbers = count(1)
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._balancing = False
-        self._wake: asyncio.TimerHandle | None = None
+        self._tasks = Tasks()
+        self._scaler = Scaler(
+            backend, self._pools, numbers=self._numbers, tasks=self._tasks, clock=clock, feed=self._feed
+        )
 
     # --- what the coordinator asks -------------------------------------------------------------------------
 
@@ -53,7 +51,7 @@ class Pools:
         if spec.key not in self._pools:
             self._pools[spec.key] = Pool(spec, self._settings)
         self._pools[spec.key].draining = False
-        self._soon()
+        self._scaler.soon()
 
     def knows(self, key: str) -> bool:
         """Return whether a tool was registered."""
@@ -76,17 +74,7 @@ class Pools:
 
     def clear(self, names: Sequence[str] | None) -> int:
         """Stop the replicas of some tools, or of all, after their present work; return how many."""
-        members = [
-            member
-            for pool in self._pools.values()
-            if names is None or pool.spec.name in names
-            for member in list(pool.members.values())
-        ]
-        for member in members:
-            member.yielding = True
-            if not member.flights:
-                self._remove(member)
-        return len(members)
+        return self._scaler.clear([pool for pool in self._pools.values() if names is None or pool.spec.name in names])
 
     # --- what runs ask -------------------------------------------------------------------------------------
 
@@ -100,7 +88,7 @@ class Pools:
             priority = ticket.run.policy(ticket.step).priority
             pool.queue.push(ticket, owner=ticket.run.owner, priority=priority)
         self._feed(pool)
-        self._soon()
+        self._scaler.soon()
 
     def withdraw(self, run: Run) -> None:
         """Forget the waiting tickets of a run."""
@@ -116,7 +104,7 @@ class Pools:
                     held = [step for step in flight.open if step in wanted] if flight.run is run else []
                     if held:
                         flight.verdicts.update(dict.fromkeys(held, verdict))
-                        self._spawn(self._watch.end(member, flight, held))
+                        self._tasks.spawn(self._watch.end(member, flight, held))
 
     # --- feeding -------------------------------------------------------------------------------------------
 
@@ -164,7 +152,7 @@ class Pools:
         flight = Flight(work, run, self._clock(), expected)
         member.flights[work.id] = flight
         run.dispatched(steps, at_once=len(member.flights) == 1)
-        self._spawn(self._fly(pool, member, flight))
+        self._tasks.spawn(self._fly(pool, member, flight))
 
     def _companions(self, pool: Pool, ticket: Ticket) -> list[int]:
         """Further independent steps of the same run, so many that the chunk is worth a message."""
@@ -194,7 +182,7 @@ class Pools:
         loop = asyncio.get_running_loop()
         watch: asyncio.Task[Any] | asyncio.TimerHandle
         if flight.limits:
-            watch = self._spawn(self._watch.over(member, flight))
+            watch = self._tasks.spawn(self._watch.over(member, flight))
         else:
             watch = loop.call_later(SLOW, self._watch.slow, flight)
         several = len(flight.work.items) > 1
@@ -210,7 +198,7 @@ class Pools:
                 if flight.work.chain and flight.timer is None:
                     self._listen(member, flight, PATIENCE)
         except ReplicaDied as death:
-            self._bury(pool, member, death)
+            self._scaler.bury(pool, member, death)
         finally:
             watch.cancel()
             if flight.timer is not None:
@@ -246,9 +234,9 @@ class Pools:
         flight.open.clear()
         flight.changed.set()
         if member.yielding and not member.flights:
-            self._remove(member)
+            self._scaler.remove(member)
         self._feed(pool)
-        self._soon()
+        self._scaler.soon()
 
     def _collect(self, member: Member, flight: Flight) -> None:
         """A chain is quiet: quick steps may have been held back for a step that then took long."""
@@ -257,7 +245,7 @@ class Pools:
             return
         quiet = self._clock() - flight.touched
         if quiet >= PATIENCE:
-            self._spawn(self._watch.collect(member, flight))
+            self._tasks.spawn(self._watch.collect(member, flight))
         else:
             self._listen(member, flight, PATIENCE - quiet)
 
@@ -267,127 +255,18 @@ class Pools:
     def _recall(self, member: Member, flight: Flight) -> None:
         """A call takes longer than expected: take its outcomes so far, and let others run what it has not begun."""
         if flight.open and member.died is None:
-            self._spawn(self._watch.recall(member, flight))
+            self._tasks.spawn(self._watch.recall(member, flight))
 
-    # --- replicas ------------------------------------------------------------------------------------------
-
-    def _soon(self) -> None:
-        """Decide about replicas once the present callback is over."""
-        if not self._balancing:
-            self._balancing = True
-            self._spawn(self._balance())
-
-    async def _balance(self) -> None:
-        try:
-            if not self._nodes:
-                self._nodes = await self._backend.nodes()
-        finally:
-            self._balancing = False
-        now = self._clock()
-        totals = total(self._nodes)
-        cpus = max(1, int(totals.get("CPU", 1)))
-        self._refuse_infeasible()
-        free = dict(totals)
-        for pool in self._pools.values():
-            for name, amount in pool.needs.items():
-                free[name] = free.get(name, 0.0) - amount * len(pool.members)
-        decision = decide([pool.view(cpus) for pool in self._pools.values()], free, now)
-        for number in decision.stop:
-            self._remove(self._member(int(number)))
-        for key in decision.start:
-            self._start(self._pools[key])
-        for key in decision.give_back:
-            self._give_back(self._pools[key])
-        if decision.wake_at is not None:
-            self._wake_at(decision.wake_at)
-
-    def _wake_at(self, when: float) -> None:
-        if self._wake is not None:
-            self._wake.cancel()
-        delay = max(0.0, when - self._clock()) + 0.001
-        self._wake = asyncio.get_running_loop().call_later(delay, self._soon)
-
-    def _refuse_infeasible(self) -> None:
-        for pool in self._pools.values():
-            if pool.queue and not pool.members and not fits_a_node(pool.needs, self._nodes):
-                self._refuse(pool, pool.infeasible(self._nodes))
-
-    def _refuse(self, pool: Pool, error: ErrorInfo) -> None:
-        for ticket in pool.queue.remove(lambda _: True):
-            ticket.run.refused(ticket.step, error)
-
-    def _give_back(self, pool: Pool) -> None:
-        busy = [member for member in pool.members.values() if member.ready and not member.yielding]
-        if busy and not any(member.yielding for member in pool.members.values()):
-            busy[0].yielding = True
-            if not busy[0].flights:
-                self._remove(busy[0])
-
-    def _member(self, number: int) -> Member:
-        return next(pool.members[number] for pool in self._pools.values() if number in pool.members)
-
-    def _start(self, pool: Pool) -> None:
-        member = Member(next(self._numbers), pool, self._backend.create(pool.spec), self._clock())
-        pool.members[member.number] = member
-        self._spawn(self._build(pool, member))
-
-    async def _build(self, pool: Pool, member: Member) -> None:
-        try:
-            async with asyncio.timeout(pool.init_timeout):
-                error = await member.replica.start()
-        except TimeoutError:
-            text = (
-                f"Tool '{pool.spec.name}' cannot be constructed: not done after {pool.init_timeout:g}s (init_timeout)"
-            )
-            error = ErrorInfo("E003", text, "ToolInitError", ("ToolInitError",))
-        except ReplicaDied as death:
-            self._crashed(pool, member, death)
-            return
-        if error is not None:
-            self._remove(member)
-            self._refuse(pool, error)
-            return
-        pool.crashes.clear()
-        pool.tell(EventKind.REPLICA_STARTED, {"seconds": self._clock() - member.idle_since})
-        member.ready = True
-        member.idle_since = self._clock()
-        self._feed(pool)
-        self._soon()
-
-    def _crashed(self, pool: Pool, member: Member, death: ReplicaDied) -> None:
-        """A replica died while it was made: try again with growing pauses, three times in a minute at most."""
-        if member.number not in pool.members:
-            return
-        now = self._clock()
-        self._remove(member)
-        pool.crashes = [*(crash for crash in pool.crashes if crash > now - CRASH_WINDOW), now]
-        if len(pool.crashes) >= CRASHES:
-            text = f"Tool '{pool.spec.name}' cannot be constructed: its process died {CRASHES} times, last of: {death}"
-            pool.crashes.clear()
-            self._refuse(pool, ErrorInfo("E003", text, "ToolInitError", ("ToolInitError",)))
-        self._soon()
-
-    def _bury(self, pool: Pool, member: Member, death: ReplicaDied) -> None:
-        if member.died is None:
-            text = f"A replica of tool '{pool.spec.name}' died: {death}"
-            member.died = ErrorInfo("E003", text, "ReplicaLostError", ("ReplicaLostError",))
-            for run in {flight.run.id: flight.run for flight in member.flights.values()}.values():
-                run.log.add(EventKind.REPLICA_DIED, data={"tool": pool.spec.name, "message": str(death)})
-        self._remove(member)
-
-    def _remove(self, member: Member) -> None:
-        member.pool.members.pop(member.number, None)
-        member.replica.kill()
-        self._soon()
+    # --- housekeeping --------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
         """Look at the cluster again: nodes come and go. Forget replaced tools that nobody uses any more."""
-        self._nodes = ()
+        self._scaler.look_again()
         for key, pool in list(self._pools.items()):
             if pool.draining and not pool.members and not pool.queue:
                 del self._pools[key]
         if any(pool.queue for pool in self._pools.values()):
-            self._soon()
+            self._scaler.soon()
 
     def close(self) -> None:
         """End every replica."""
@@ -395,11 +274,4 @@ class Pools:
             for member in list(pool.members.values()):
                 member.replica.kill()
             pool.members.clear()
-        for task in self._tasks:
-            task.cancel()
-
-    def _spawn(self, work: Any) -> asyncio.Task[Any]:
-        task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        self._tasks.cancel()

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from aiecs_ray.actors.events import EventLog
 from aiecs_ray.actors.lookups import Lookups
 from aiecs_ray.actors.services import Services, Ticket
+from aiecs_ray.actors.tasks import Tasks
 from aiecs_ray.messages import ErrorInfo, EventKind, Item, RunRequest, Settled, Work
 from aiecs_ray.model import TaskStatus
 from aiecs_ray.plan import Plan
 from aiecs_ray.plan_values import Actions, Ending, PlanStep
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Sequence
 
     from aiecs_ray.backend import CacheEntry
     from aiecs_ray.messages import Input, Outcome, Policy
@@ -53,7 +54,7 @@ class Run:
         self._progress: dict[int, tuple[float, float | None, str]] = {}
         self.alone: set[int] = set()
         """Steps that were under way with others when a replica died: they are sent again one by one."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         policies = request.policies
         self.plan = Plan(
             [_plan_step(step.inputs, step.after, policies[step.policy]) for step in request.steps],
@@ -71,18 +72,13 @@ class Run:
         if self.request.deadline is not None:
             asyncio.get_running_loop().call_later(self.request.deadline, self._expire)
         if self.request.mode == "sequence" and len(self.request.steps) > 1:
-            self._spawn(self._begin_informed())
+            self._tasks.spawn(self._begin_informed())
         else:
             self._perform(self.plan.begin())
 
     async def _begin_informed(self) -> None:
         await self._lookups.ask_early()
         self._perform(self.plan.begin())
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def cancel(self, message: str = "Cancelled") -> None:
         """Start nothing more and stop what runs; ``finished`` is set once nothing of the run can happen any more."""
@@ -329,7 +325,7 @@ class Run:
             else:
                 run.append(step)
         if look_up:
-            self._spawn(self._look_up(look_up))
+            self._tasks.spawn(self._look_up(look_up))
         self._queue(run)
 
     def _queue(self, steps: Sequence[int]) -> None:

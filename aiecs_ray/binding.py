@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import ValidationError
 
 from aiecs_ray.definition import SYSTEM_NAMES, OperationDef, ToolDef, describe
-from aiecs_ray.errors import InvalidParamsError, OperationNotFoundError, shorten
+from aiecs_ray.errors import InvalidParamsError, OperationNotFoundError
 from aiecs_ray.hints import adapter, parameter_hints
+from aiecs_ray.quoting import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -18,7 +18,8 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 
-from aiecs_ray.errors import InvalidConfigError, shorten
+from aiecs_ray.errors import InvalidConfigError
+from aiecs_ray.quoting import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

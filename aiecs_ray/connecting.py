@@ -6,8 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.config import Settings
-from aiecs_ray.errors import InvalidInputError, shorten
+from aiecs_ray.errors import InvalidInputError
 from aiecs_ray.inprocess import InProcessLink
+from aiecs_ray.quoting import shorten
 from aiecs_ray.runtime import Runtime
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aiecs_ray.errors import InvalidInputError, shorten
+from aiecs_ray.errors import InvalidInputError
+from aiecs_ray.quoting import shorten
 
 
 @dataclass(frozen=True, slots=True, init=False)

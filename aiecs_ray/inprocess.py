@@ -7,6 +7,7 @@ reported as lost, its instance is never used again, and a warning says that it m
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import logging
 import os
@@ -24,7 +25,6 @@ from aiecs_ray.errors import RuntimeUnavailableError
 from aiecs_ray.outstanding import Outstanding
 
 if TYPE_CHECKING:
-    import concurrent.futures
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 
     from aiecs_ray.backend import CacheEntry, CacheLink, Running, Stopped
@@ -234,6 +234,7 @@ class InProcessLink:
             token=secrets.token_bytes,
         )
         backend.report = lambda *progress: self.request("report", *progress)
+        self._closing = threading.Lock()
         self._closed = False
         self._outstanding = Outstanding()
 
@@ -250,7 +251,14 @@ class InProcessLink:
         return self._ask(call())
 
     def _ask(self, question: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
-        return self._outstanding.answer_to(asyncio.run_coroutine_threadsafe(question, self._loop))
+        # A thread that was left behind may ask after the end, when no loop would ever run its question.
+        with self._closing:
+            if not self._closed:
+                return self._outstanding.answer_to(asyncio.run_coroutine_threadsafe(question, self._loop))
+        question.close()
+        refused: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        refused.set_exception(_closed_error())
+        return refused
 
     def upload(self, runtime_env: dict[str, Any]) -> dict[str, Any]:
         """Return ``runtime_env`` as it is: replicas are threads of this process and have its files."""
@@ -269,12 +277,24 @@ class InProcessLink:
 
     def close(self) -> None:
         """End every run and the coordinator's thread."""
-        if self._closed:
-            return
-        self._closed = True
-        self.request("shut_down").result(timeout=10)
-        self._outstanding.end(RuntimeUnavailableError("the runtime was closed before the answer came"))
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(timeout=10)
+        self._outstanding.end(_closed_error())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=10)
         if not self._thread.is_alive():
             self._loop.close()
+
+    async def _end(self) -> None:
+        await self._coordinator.shut_down()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+
+def _closed_error() -> RuntimeUnavailableError:
+    return RuntimeUnavailableError("the runtime was closed before the answer came")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from packaging.version import InvalidVersion, Version
 
-from aiecs_ray.errors import InterfaceMismatchError, shorten
+from aiecs_ray.errors import InterfaceMismatchError
+from aiecs_ray.quoting import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,8 @@ import math
 from collections import deque
 from typing import Never
 
-from aiecs_ray.errors import InvalidInputError, shorten
+from aiecs_ray.errors import InvalidInputError
+from aiecs_ray.quoting import shorten
 
 MAX_RATE = 100_000
 """Starts a second; a pacer remembers as many."""

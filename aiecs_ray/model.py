@@ -11,7 +11,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-from aiecs_ray.errors import InvalidInputError, InvalidStepResultError, StatusTransitionError, shorten
+from aiecs_ray.errors import InvalidInputError, InvalidStepResultError, StatusTransitionError
+from aiecs_ray.quoting import shorten
 
 StepFields: TypeAlias = dict[str, Any]
 """The seven fields of a step's result under their names, in the document's order."""

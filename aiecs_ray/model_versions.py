@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from aiecs_ray.errors import InvalidStepResultError, shorten
+from aiecs_ray.errors import InvalidStepResultError
 from aiecs_ray.model import ErrorCode, StepFields, TaskStatus, TaskStepResult
+from aiecs_ray.quoting import shorten
 
 OLDEST_VERSION = "1.0"
 """The version of data that names none."""

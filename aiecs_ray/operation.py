@@ -18,9 +18,9 @@ from aiecs_ray.errors import (
     InvalidSpecError,
     InvalidTimeoutError,
     OperationForbiddenError,
-    shorten,
 )
 from aiecs_ray.messages import RetryOptions
+from aiecs_ray.quoting import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -161,6 +161,7 @@ def _parse(operation: Any, index: int) -> Requested:
         return _parse_fully(operation)
     except AiecsError as error:
         spec = operation.get("operation")
+        error.add_note(f"in operation {index}")
         raise error.locate(operation=spec if type(spec) is str else None, index=index) from None
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, get_args
 
-from aiecs_ray.errors import InvalidParamsError, InvalidToolError, shorten
+from aiecs_ray.errors import InvalidParamsError, InvalidToolError
 from aiecs_ray.messages import RetryOptions, Scope
 from aiecs_ray.operation import MAX_SECONDS
+from aiecs_ray.quoting import shorten
 from aiecs_ray.retry import parse_retry
 
 MAX_CONCURRENCY = 10_000

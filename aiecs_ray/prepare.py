@@ -18,13 +18,13 @@ from aiecs_ray.errors import (
     ReferenceSyntaxError,
     UncacheableValueError,
     UpstreamFailedError,
-    shorten,
 )
 from aiecs_ray.messages import Input, Policy, RetryOptions, RunRequest, Step, ToolSpec
 from aiecs_ray.model import TaskStepResult
 from aiecs_ray.operation import Requested, parse_operations, seconds, split_spec
 from aiecs_ray.packing import Slot
 from aiecs_ray.parameters import COVERED, Parameters
+from aiecs_ray.quoting import shorten
 from aiecs_ray.reference import Reference, References
 from aiecs_ray.retry import parse_retry
 from aiecs_ray.run_options import Handle, Prepared, RunOptions
@@ -126,6 +126,7 @@ class _Request:
         except AiecsError as error:
             error.locate(operation=operation.operation, index=index)
             if not isinstance(error, self._options.tolerate):
+                error.add_note(f"in operation {index} of {len(self._operations)}")
                 raise
             policy = self._number(Policy(spec=operation.operation, tool="", operation=""))
             return Step(policy, b"", id=operation.id, refusal=failures.of_runtime(error))
@@ -319,7 +320,7 @@ class _Request:
         try:
             graphlib.TopologicalSorter(edges).prepare()
         except graphlib.CycleError as error:
-            cycle = " -> ".join(map(str, error.args[1]))
+            cycle = shorten(" -> ".join(map(str, error.args[1])), 200)
             raise InvalidOperationsError(f"operations depend on each other in a circle: {cycle}") from None
 
     def _keep(self, keep: Literal["all", "last"] | Sequence[int | str]) -> Literal["all", "last"] | tuple[int, ...]:

@@ -10,7 +10,8 @@ import tempfile
 import threading
 from typing import TYPE_CHECKING, Any
 
-from aiecs_ray.errors import RuntimeUnavailableError, shorten
+from aiecs_ray.errors import RuntimeUnavailableError
+from aiecs_ray.quoting import shorten
 
 # Under `uv run` Ray would build a second environment for every worker.
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")

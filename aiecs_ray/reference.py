@@ -17,14 +17,9 @@ from itertools import chain, islice
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from aiecs_ray.errors import (
-    InvalidParamsError,
-    ReferenceForbiddenError,
-    ReferencePathError,
-    ReferenceSyntaxError,
-    shorten,
-)
+from aiecs_ray.errors import InvalidParamsError, ReferenceForbiddenError, ReferencePathError, ReferenceSyntaxError
 from aiecs_ray.packing import Slot
+from aiecs_ray.quoting import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -13,8 +13,9 @@ from types import MappingProxyType
 
 from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_exponential
 
-from aiecs_ray.errors import InvalidParamsError, shorten
+from aiecs_ray.errors import InvalidParamsError
 from aiecs_ray.messages import ErrorInfo, RetryOptions
+from aiecs_ray.quoting import shorten
 
 MAX_ATTEMPTS = 100
 MAX_WAIT = 86_400.0

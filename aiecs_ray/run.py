@@ -6,13 +6,14 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
-from aiecs_ray.errors import InvalidInputError, OperationTimeoutError, ResultExpiredError, RunLostError, shorten
+from aiecs_ray.errors import InvalidInputError, OperationTimeoutError, ResultExpiredError, RunLostError
 from aiecs_ray.messages import EventKind
 from aiecs_ray.operation import seconds
+from aiecs_ray.quoting import shorten
 from aiecs_ray.results import to_step_result, to_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from aiecs_ray.client import Client
     from aiecs_ray.messages import Event
@@ -126,6 +127,19 @@ class Run:
             if last:
                 return
             number = events[-1].number + 1 if events else number
+
+    def follow(self, on_step: Callable[[int, TaskStepResult], object]) -> list[TaskStepResult]:
+        """Call ``on_step`` with index and result of each step as it ends, and return all results.
+
+        An exception of ``on_step``, or an interrupt, cancels the run and goes on.
+        """
+        try:
+            for index, result in self.stream():
+                on_step(index, result)
+            return self.result()
+        finally:
+            if not self.done():
+                self.cancel()
 
     def events(self, after: int = -1, *, follow: bool = True) -> Iterator[Event]:
         """Yield the events after number ``after``: first those there are, then, with ``follow``, new ones live.

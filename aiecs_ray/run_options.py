@@ -27,7 +27,7 @@ class Handle:
         return f"Handle({self.summary}, {self.size} bytes)"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class RunOptions:
     """How a list of operations is to be run."""
 
@@ -36,7 +36,10 @@ class RunOptions:
     stop_on_failure: bool = False
     keep: Literal["all", "last"] | Sequence[int | str] = "all"
     deadline: float | None = None
+    cache: CacheMode | bool | None = None
+    """"off" switches the cache off for the whole run; None leaves it to the operations and the context."""
     detach: bool = False
+    _: dataclasses.KW_ONLY
     limits: Limits = dataclasses.field(default_factory=Limits)
     timeout: float | None = None
     """Of each attempt, where neither the operation nor the request says otherwise."""
@@ -44,8 +47,6 @@ class RunOptions:
     """Where neither the operation nor the request says otherwise."""
     timeouts: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """Limits set by hand, by spec or operation name; they win over everything else (C-33, C-34)."""
-    cache: CacheMode | bool | None = None
-    """"off" switches the cache off for the whole run; None leaves it to the operations and the context."""
     context_results: Sequence[Any] | None = None
     """Results that ``$result[i]`` reads instead of this run's own (C-07)."""
     references: bool = True

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from aiecs_ray.catalog import Catalog
 from aiecs_ray.collector import undisturbed
 from aiecs_ray.context import Context
-from aiecs_ray.errors import DSLEvaluationError, InvalidInputError, RuntimeUnavailableError, shorten
+from aiecs_ray.errors import DSLEvaluationError, InvalidInputError, RuntimeUnavailableError
 from aiecs_ray.operation import seconds
 from aiecs_ray.prepare import Preparer
 from aiecs_ray.proxies import CacheView, Tools
+from aiecs_ray.quoting import shorten
 from aiecs_ray.registry import DEFAULT
 from aiecs_ray.results import Opened, open_all, to_step_result, to_value
 from aiecs_ray.run import Run
@@ -155,24 +156,10 @@ class Runtime:
             InvalidInputError, DSLEvaluationError, ToolNotFoundError: the input is wrong; nothing has run.
             RunLostError: the coordinator was restarted.
         """
-        options = RunOptions(
-            mode=_mode(mode),
-            context=Context(user_id, task_id),
-            stop_on_failure=stop_on_failure,
-            keep=keep,
-            deadline=deadline,
-            cache=cache,
-        )
+        options = RunOptions(_mode(mode), Context(user_id, task_id), stop_on_failure, keep, deadline, cache)
         prepared = self.prepare(operations, options)
         if on_step is not None:
-            run = self.start(prepared)
-            try:
-                for index, result in run.stream():
-                    on_step(index, result)
-                return run.result()
-            finally:
-                if not run.done():
-                    run.cancel()
+            return self.start(prepared).follow(on_step)
         opened = self.execute(prepared)
         with undisturbed(len(opened)):
             return [to_step_result(one, spec) for one, spec in zip(opened, prepared.specs, strict=True)]
@@ -194,15 +181,7 @@ class Runtime:
 
         A run with ``detach`` goes on when this client is gone; another finds it with ``attach(run.id)``.
         """
-        options = RunOptions(
-            mode=_mode(mode),
-            context=Context(user_id, task_id),
-            stop_on_failure=stop_on_failure,
-            keep=keep,
-            deadline=deadline,
-            cache=cache,
-            detach=detach,
-        )
+        options = RunOptions(_mode(mode), Context(user_id, task_id), stop_on_failure, keep, deadline, cache, detach)
         return self.start(self.prepare(operations, options))
 
     def attach(self, run_id: str) -> Run:

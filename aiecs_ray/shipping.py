@@ -19,9 +19,10 @@ import cloudpickle
 
 from aiecs_ray.definition import describe, find_member, label
 from aiecs_ray.dynamic import Pickler, has_state
-from aiecs_ray.errors import InvalidToolError, shorten
+from aiecs_ray.errors import InvalidToolError
 from aiecs_ray.hints import resolve
 from aiecs_ray.installed import driver_only_modules, importable, importable_name
+from aiecs_ray.quoting import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

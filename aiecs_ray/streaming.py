@@ -7,7 +7,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from aiecs_ray.errors import AiecsError, InvalidParamsError, shorten
+from aiecs_ray.errors import AiecsError, InvalidParamsError
+from aiecs_ray.quoting import shorten
 from aiecs_ray.results import to_error, to_value
 
 if TYPE_CHECKING:

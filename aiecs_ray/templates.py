@@ -10,7 +10,8 @@ import re
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiecs_ray.errors import InvalidInputError, InvalidParamsError, shorten
+from aiecs_ray.errors import InvalidInputError, InvalidParamsError
+from aiecs_ray.quoting import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aiecs_ray.errors import InvalidInputError, InvalidTimeoutError, OperationTimeoutError, shorten
+from aiecs_ray.errors import InvalidInputError, InvalidTimeoutError, OperationTimeoutError
+from aiecs_ray.quoting import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -16,8 +16,9 @@ from aiecs_ray.definition import (
     label,
     snake_case,
 )
-from aiecs_ray.errors import InvalidToolError, shorten
+from aiecs_ray.errors import InvalidToolError
 from aiecs_ray.options import OperationOptions, ToolOptions, check_tool_name, make_options
+from aiecs_ray.quoting import shorten
 from aiecs_ray.registry import DEFAULT
 
 if TYPE_CHECKING:

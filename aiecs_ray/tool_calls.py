@@ -6,10 +6,11 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from aiecs_ray.errors import AiecsError, InvalidOperationsError, OperationFailedError, shorten
+from aiecs_ray.errors import AiecsError, InvalidOperationsError, OperationFailedError
 from aiecs_ray.failures import text_of, type_names
 from aiecs_ray.limits import Pacer
 from aiecs_ray.operation import check_params
+from aiecs_ray.quoting import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

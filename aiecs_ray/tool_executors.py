@@ -24,8 +24,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
 
-from aiecs_ray.errors import AiecsError, InvalidInputError, OperationFailedError, shorten
+from aiecs_ray.errors import AiecsError, InvalidInputError, OperationFailedError
 from aiecs_ray.interfaces import IToolExecutor
+from aiecs_ray.quoting import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator

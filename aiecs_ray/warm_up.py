@@ -10,9 +10,10 @@ from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 from aiecs_ray.attempts import name_of
-from aiecs_ray.errors import InvalidInputError, shorten
+from aiecs_ray.errors import InvalidInputError
 from aiecs_ray.failures import text_of
 from aiecs_ray.keys import UNCACHEABLE
+from aiecs_ray.quoting import shorten
 
 logger = logging.getLogger("aiecs.execution_utils")
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-SETTINGS = Settings(grace=0.3)
+SETTINGS = {"inprocess": Settings(grace=0.1), "ray": Settings(grace=0.3)}
 BACKENDS = ("inprocess", pytest.param("ray", marks=pytest.mark.ray))
 
 
@@ -52,7 +52,7 @@ def connect(backend: str) -> Iterator[Callable[[], aiecs_ray.Runtime]]:
 
     def connect() -> aiecs_ray.Runtime:
         address = "inprocess" if backend == "inprocess" else None
-        runtimes.append(aiecs_ray.connect(address, settings=SETTINGS, registry=aiecs_ray.Registry()))
+        runtimes.append(aiecs_ray.connect(address, settings=SETTINGS[backend], registry=aiecs_ray.Registry()))
         return runtimes[-1]
 
     yield connect
@@ -69,7 +69,7 @@ def rt(connect: Callable[[], aiecs_ray.Runtime]) -> aiecs_ray.Runtime:
 @pytest.fixture
 def ray_rt(ray_cluster: str) -> Iterator[aiecs_ray.Runtime]:  # noqa: ARG001  # it must run
     """Return a runtime on Ray that knows no tools yet."""
-    with aiecs_ray.connect(settings=SETTINGS, registry=aiecs_ray.Registry()) as runtime:
+    with aiecs_ray.connect(settings=SETTINGS["ray"], registry=aiecs_ray.Registry()) as runtime:
         yield runtime
 
 

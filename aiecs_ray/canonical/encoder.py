@@ -23,7 +23,7 @@ from uuid import UUID
 from aiecs_ray.canonical.frames import frame_parts
 from aiecs_ray.canonical.parts import Raw, UnencodableError, class_name
 from aiecs_ray.canonical.records import record_parts
-from aiecs_ray.errors import shorten
+from aiecs_ray.quoting import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -163,9 +163,8 @@ class PandasTool:
             raise ValueError(f"group_by is empty; df has: {frames.list_columns(frame)}")
         if (bins or label) and len(keys) != 1:
             raise ValueError(f"bins and label need one column to group by, not {len(keys)}: {', '.join(keys)}")
-        columns = _measured(
-            frame, keys, measures, _cut(frame, keys[0], bins) if bins else keys, keep_missing=keep_missing
-        )
+        groups = _cut(frame, keys[0], bins) if bins else keys
+        columns = _measured(frame, keys, measures, groups, keep_missing=keep_missing)
         named = [label] if label else keys
         clash = [name for name in columns if name in named]
         if clash:

@@ -51,7 +51,7 @@ def use(monkeypatch: pytest.MonkeyPatch, address: str | None) -> None:
     original = aiecs_ray.connect
 
     def connect(asked: str | None = None, **options: Any) -> aiecs_ray.Runtime:
-        return original("inprocess" if asked == "inprocess" else address, **{"settings": SETTINGS, **options})
+        return original("inprocess" if asked == "inprocess" else address, **{"settings": SETTINGS["ray"], **options})
 
     monkeypatch.setattr(aiecs_ray, "connect", connect)
     monkeypatch.setattr(tool_executor, "connect", connect)

