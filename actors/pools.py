@@ -13,6 +13,7 @@ from aiecs_ray.actors.scaler import Scaler
 from aiecs_ray.actors.tasks import Tasks
 from aiecs_ray.actors.watch import SLOW, Watch
 from aiecs_ray.backend import ReplicaDied
+from aiecs_ray.deaths import judge
 from aiecs_ray.plan_values import State
 from aiecs_ray.scaling import ASYNC_CHUNK, PATIENCE, chunk_size, smooth
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from aiecs_ray.actors.flight import Member
     from aiecs_ray.actors.run import Run
     from aiecs_ray.actors.services import Ticket
-    from aiecs_ray.backend import Backend
+    from aiecs_ray.backend import Backend, Remains
     from aiecs_ray.config import Settings
     from aiecs_ray.messages import ErrorInfo, Outcome, ToolSpec
 
@@ -117,17 +118,20 @@ class Pools:
                 return
             ticket = pool.queue.pop()
             policy = ticket.run.policy(ticket.step)
-            if member.flights and not policy.idempotent:
-                # If the call before it ended the process, its start would be in doubt: it is not sent ahead.
+            suspect = not pool.serial and ticket.step in ticket.run.alone
+            if member.flights and (suspect or not policy.idempotent):
+                # If the call before it ended the process, its start would be in doubt: it is not sent ahead. And what
+                # ended a process in company is tried by itself, so that a death has one cause.
                 pool.queue.push(ticket, owner=ticket.run.owner, priority=policy.priority, first=True)
                 return
             if ticket.run.plan.state(ticket.step) is State.READY:
+                member.exclusive = suspect
                 self._dispatch(pool, member, ticket)
         pool.blocked_since = None
 
     def _choose(self, pool: Pool) -> Member | None:
         """The replica with least work that has room; the second place only for work that is over soon."""
-        free = [member for member in pool.members.values() if member.ready and not member.yielding]
+        free = [member for member in pool.members.values() if member.takes_work]
         if not free:
             return None
         member = min(free, key=lambda one: len(one.flights))
@@ -198,7 +202,8 @@ class Pools:
                 if flight.work.chain and flight.timer is None:
                     self._listen(member, flight, PATIENCE)
         except ReplicaDied as death:
-            self._scaler.bury(pool, member, death)
+            remains = await self._scaler.bury(member, death)
+            self._lose(member, flight, remains)
         finally:
             watch.cancel()
             if flight.timer is not None:
@@ -221,18 +226,21 @@ class Pools:
             if flight.run.plan.state(following) is State.HANDED and not flight.failed(outcomes):
                 flight.run.note_started(following)
 
+    def _lose(self, member: Member, flight: Flight, remains: Remains) -> None:
+        assert member.died is not None
+        first = next(iter(flight.open), 0)
+        fates = {step: judge(flight.work, step, first, remains.marks) for step in flight.open}
+        flight.open.clear()
+        for step, fate in fates.items():
+            flight.run.lost(step, member.died, flight.verdicts.get(step), fate)
+
     def _close(self, pool: Pool, member: Member, flight: Flight) -> None:
-        """The call is over: what it did not report never began, unless the replica died."""
+        """The call is over: what it did not report never began."""
         member.flights.pop(flight.work.id, None)
         if not member.flights:
             member.idle_since = self._clock()
-        for step in list(flight.open):
-            if member.died is None:
-                flight.run.returned(step)
-            else:
-                flight.run.lost(step, member.died, flight.verdicts.get(step), started=flight.may_have_begun(step))
-        flight.open.clear()
-        flight.changed.set()
+            member.exclusive = False
+        flight.abandon(list(flight.open))
         if member.yielding and not member.flights:
             self._scaler.remove(member)
         self._feed(pool)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aiecs_ray.backend import CacheEntry
+    from aiecs_ray.deaths import Fate
     from aiecs_ray.messages import Input, Outcome, Policy
 
 _KINDS = {
@@ -167,14 +168,14 @@ class Run:
         if stop:
             self._services.replicas.stop(self, stop, verdict=error)
 
-    def lost(self, step: int, error: ErrorInfo, verdict: ErrorInfo | None, *, started: bool | None) -> None:
-        """The replica died with a step."""
-        self.alone.add(step)
-        if verdict is not None:
-            actions = self._timed_out(step, verdict)
-        else:
-            actions = self.plan.lost(step, error, started=started)
-        self._perform(actions)
+    def lost(self, step: int, error: ErrorInfo, verdict: ErrorInfo | None, fate: Fate) -> None:
+        """The replica died with a step; with ``verdict`` it was killed because the time of the step was over."""
+        if verdict is not None and fate.suspect:
+            self._perform(self._timed_out(step, verdict))
+            return
+        if fate.suspect:
+            self.alone.add(step)
+        self._perform(self.plan.lost(step, error, started=fate.started, guilty=fate.guilty))
 
     def refused(self, step: int, error: ErrorInfo) -> None:
         """A step cannot be run."""

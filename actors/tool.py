@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiecs_ray import failures, packing
 from aiecs_ray.actors.body import Body, Throttle
+from aiecs_ray.actors.ledger import Ledger
 from aiecs_ray.backend import Running, Stopped
 from aiecs_ray.binding import Binder
 from aiecs_ray.definition import describe
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from aiecs_ray.definition import OperationDef
+    from aiecs_ray.messages import Mark
 
 QUICK = 0.002
 """An operation whose last run took less than this many seconds may delay the outcomes before it."""
@@ -64,15 +66,17 @@ class ToolHost:
         fetch: gets a large value for the reference that a backend made of it.
         report: sends (run, step, done, total, message) to the coordinator.
         inline_limit: results up to this many bytes travel inside their outcome.
+        ledger: where attempts are marked, for the case that the process dies.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what it lives on, by name
         self,
         spec: ToolSpec,
         *,
         fetch: Callable[[Any], Packed],
         report: Callable[[str, int, float, float | None, str], None],
         inline_limit: int,
+        ledger: Ledger | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._spec = spec
@@ -80,6 +84,7 @@ class ToolHost:
         self._report = report
         self._inline_limit = inline_limit
         self._clock = clock
+        self._ledger = Ledger() if ledger is None else ledger
         self._tool: Any = None
         self._binder: Binder | None = None
         self._operations: Mapping[str, OperationDef] = {}
@@ -214,7 +219,7 @@ class ToolHost:
             try:
                 with attempt_scope(body.attempt):
                     function, arguments = self._prepare(work, item, made)
-                    body.own = True
+                    self._own(body)
                     result = function(**arguments)
                     if inspect.isawaitable(result) and not packing.is_foreign(result):
                         result = self._await(result)
@@ -234,7 +239,7 @@ class ToolHost:
                 # Fetching a large input waits for the network; the loop has other operations to run.
                 prepare = asyncio.to_thread(self._prepare, work, item, made) if item.inputs else None
                 function, arguments = await prepare if prepare is not None else self._prepare(work, item, made)
-                body.own = True
+                self._own(body)
                 result = await function(**arguments)
             return self._done(body, item, result)
         except BaseException as error:  # noqa: BLE001  # as in _run
@@ -264,12 +269,19 @@ class ToolHost:
             if work.id in self._recalled:
                 return None
             self._running[work.id, item.step] = body
+            body.place = self._ledger.prepare(work.id, item.step)
             self._begun.setdefault(work.id, []).append(item.step)
             if len(self._begun) > REMEMBERED:
                 self._begun.popitem(last=False)
         return body
 
+    def _own(self, body: Body) -> None:
+        """From here on the tool's own code runs."""
+        body.own = True
+        self._ledger.start(body.place)
+
     def _end(self, body: Body) -> None:
+        self._ledger.end(body.place)
         with self._lock:
             self._running.pop((body.work, body.step), None)
 
@@ -338,6 +350,10 @@ class ToolHost:
         return Outcome(item.step, item.attempt, "error", error=info, seconds=seconds, progress=last)
 
     # --- asked from outside while an operation runs --------------------------------------------------------
+
+    def marks(self) -> dict[tuple[int, int], Mark]:
+        """Return how far attempts have come."""
+        return self._ledger.marks()
 
     def status(self) -> list[Running]:
         """Return what is running, and for how long."""

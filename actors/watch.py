@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
 
 from aiecs_ray.backend import ReplicaDied
@@ -59,8 +60,11 @@ class Watch:
             return shortest
         except TimeoutError:
             # It does not even answer: its interpreter is held by a C call, or the process is stopped.
-            if self._clock() - flight.touched >= shortest and flight is next(iter(member.flights.values())):
-                self._time_out(flight, next(iter(flight.open)))
+            if self._clock() - flight.touched >= shortest:
+                # Which of them had begun its ledger will tell.
+                for step in list(flight.open):
+                    if self._clock() - flight.touched >= flight.limits.get(step, math.inf):
+                        self._time_out(flight, step)
                 member.replica.kill()
             return shortest
         left = [shortest]

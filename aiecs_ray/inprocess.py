@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiecs_ray.actors.cache import Cache
 from aiecs_ray.actors.coordinator import Coordinator
 from aiecs_ray.actors.tool import Delivery, Large, ToolHost
-from aiecs_ray.backend import ReplicaDied
+from aiecs_ray.backend import Remains, ReplicaDied
 from aiecs_ray.errors import RuntimeUnavailableError
 from aiecs_ray.outstanding import Outstanding
 
@@ -129,6 +129,10 @@ class LocalReplica:
             )
         for worker in self._workers:
             worker.end()
+
+    async def remains(self) -> Remains:
+        """Return how far the threads had come; they may go further, but nobody hears of it."""
+        return Remains(self._host.marks())
 
     def _submit(self, job: Callable[[], None]) -> None:
         if len(self._workers) < self._threads:

@@ -7,7 +7,7 @@ without ever running the code that makes them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -171,6 +171,15 @@ class Work(NamedTuple):
     chain: bool = False
     user_id: str = ""
     task_id: str = ""
+
+
+class Mark(IntEnum):
+    """How far an attempt has come, as its replica marked it."""
+
+    PREPARING = 1
+    """Its inputs are fetched and unpickled; the tool's own code has not been called."""
+    STARTED = 2
+    DONE = 3
 
 
 class ErrorInfo(NamedTuple):

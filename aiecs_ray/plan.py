@@ -195,16 +195,20 @@ class Plan:
             return self._finish(step, State.TIMED_OUT, error)
         return self._again(step, error, State.TIMED_OUT)
 
-    def lost(self, step: int, error: ErrorInfo, *, started: bool | None) -> Actions:
-        """The replica of a step died; ``started`` is None when nobody can tell whether the body had started."""
+    def lost(self, step: int, error: ErrorInfo, *, started: bool | None, guilty: bool = True) -> Actions:
+        """The replica of a step died.
+
+        ``started`` is None when nobody can tell whether the body had started; ``guilty`` says that the death counts as
+        an attempt, because nothing else was running.
+        """
         if not self._is_out(step):
             return Actions()
-        if started is False:
+        if started is False and not guilty:
             return self.returned(step)
         if self._winding_up is not None:
             return self._finish(step, *self._winding_up)
-        if self._steps[step].idempotent:
-            return self._again(step, error, State.FAILED, wait=False)
+        if self._steps[step].idempotent or started is False:
+            return self._again(step, error, State.FAILED, wait=False) if guilty else self.returned(step)
         text = f"Outcome unknown: {error.message}; the operation is not idempotent, so it was not run again"
         code = ErrorCode.EXECUTION_ERROR.value
         return self._finish(step, State.FAILED, ErrorInfo(code, text, "OutcomeUnknownError", ("OutcomeUnknownError",)))

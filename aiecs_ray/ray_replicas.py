@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ray
 import ray.exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from aiecs_ray.actors.ledger import crash_path, end_process, lead_group, open_ledger, take_remains
 from aiecs_ray.actors.tool import Large, ToolHost
-from aiecs_ray.backend import ReplicaDied
+from aiecs_ray.backend import Remains, ReplicaDied
 
 if TYPE_CHECKING:
     import concurrent.futures
     from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from aiecs_ray.actors.ledger import Whereabouts
     from aiecs_ray.backend import CacheEntry, CacheLink, Running, Stopped
     from aiecs_ray.config import Settings
     from aiecs_ray.messages import ErrorInfo, Outcome, ToolSpec, Work
@@ -28,6 +33,8 @@ AHEAD = 16
 """Outcomes that a replica may have yielded and nobody has read yet; none where an operation must not run twice."""
 _RUNTIME_FILES = "runtime_resources"
 """The folder in which Ray unpacks the files of a runtime_env."""
+REMAINS_WAIT = 10.0
+"""Seconds to wait for the end of a process that was killed, before its attempts count as unknown."""
 ASYNC_CALLS = 64
 """Calls that a replica with async operations takes at once; each may hold many operations."""
 
@@ -45,7 +52,16 @@ class _ReplicaActor:
     def __init__(self, spec: ToolSpec, coordinator: str, namespace: str, inline_limit: int) -> None:
         self._coordinator_name, self._namespace = coordinator, namespace
         self._coordinator: Any = None
-        self._host = ToolHost(spec, fetch=fetch_one, report=self._report, inline_limit=inline_limit)
+        lead_group()
+        ledger, self._where = open_ledger(ray.get_runtime_context().get_node_id())
+        if self._where.path:
+            # Kept open: what the interpreter has to say of its end it says there.
+            self._crash = Path(crash_path(self._where.path)).open("x", encoding="utf-8")  # noqa: SIM115
+            faulthandler.enable(self._crash)
+        self._host = ToolHost(spec, fetch=fetch_one, report=self._report, inline_limit=inline_limit, ledger=ledger)
+
+    def where(self) -> Whereabouts:
+        return self._where
 
     def start(self) -> ErrorInfo | None:
         _put_own_files_first()
@@ -88,13 +104,17 @@ def _put_own_files_first() -> None:
 class RayReplica:
     """A replica, as the coordinator holds it."""
 
-    def __init__(self, actor: Any) -> None:
+    def __init__(self, actor: Any, node: str) -> None:
         # Ray types a handle as its class, on which ``.remote`` does not type-check.
         self._actor = actor
+        self._own_node = node
+        self._where: Whereabouts | None = None
 
     async def start(self) -> ErrorInfo | None:
         """Wait until the tool is built."""
-        return await self._get(self._actor.start.remote())  # type: ignore[no-any-return]
+        where, built = self._actor.where.remote(), self._actor.start.remote()
+        self._where = await self._get(where)
+        return await self._get(built)  # type: ignore[no-any-return]
 
     async def send(self, work: Work, *, stream: bool) -> AsyncIterator[list[Outcome]]:
         """Run ``work``; large values stay in the object store and belong to this process."""
@@ -115,7 +135,7 @@ class RayReplica:
                     larges = await anext(generator)
                 yield [_with_reference(outcome, larges) for outcome in outcomes]
         except ray.exceptions.RayError as error:
-            raise ReplicaDied(cause_of_death(error)) from error
+            raise _death(error) from error
 
     async def status(self) -> Sequence[Running]:
         """Return what is running now."""
@@ -130,14 +150,31 @@ class RayReplica:
         return await self._get(self._actor.collect.remote(work))  # type: ignore[no-any-return]
 
     def kill(self) -> None:
-        """End the process."""
+        """End the process; on this node at once, also one that is stopped, with those that it started."""
         ray.kill(self._actor)
+        if self._where is not None and self._where.node == self._own_node:
+            end_process(self._where)
+
+    async def remains(self) -> Remains:
+        """Wait until the process has ended, and return what it left on its node."""
+        where = self._where
+        if where is None or not where.path:
+            return Remains()
+        if where.node == self._own_node:
+            return await asyncio.to_thread(take_remains, where, REMAINS_WAIT)
+        there = NodeAffinitySchedulingStrategy(where.node, soft=False)
+        try:
+            async with asyncio.timeout(2 * REMAINS_WAIT):
+                task = ray.remote(take_remains).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+                return await task.remote(where, REMAINS_WAIT)
+        except (ray.exceptions.RayError, TimeoutError):
+            return Remains()  # the node is gone, and with it what its processes had written
 
     async def _get(self, reference: Any) -> Any:
         try:
             return await reference
         except ray.exceptions.RayError as error:
-            raise ReplicaDied(cause_of_death(error)) from error
+            raise _death(error) from error
 
 
 def _with_reference(outcome: Outcome, larges: Any) -> Outcome:
@@ -146,13 +183,21 @@ def _with_reference(outcome: Outcome, larges: Any) -> Outcome:
     return outcome
 
 
+def _death(error: ray.exceptions.RayError) -> ReplicaDied:
+    if isinstance(error, ray.exceptions.OutOfMemoryError):
+        text = "its node had no memory left, and it was killed (say with memory= on the tool how much it needs)"
+        return ReplicaDied(text, of_memory=True)
+    return ReplicaDied(cause_of_death(error))
+
+
 def cause_of_death(error: BaseException) -> str:
     """Return one line that says what a replica died of, as far as Ray knows."""
-    if isinstance(error, ray.exceptions.OutOfMemoryError):
-        return "it was killed because its node ran out of memory (declare memory= on the tool)"
     if isinstance(error, ray.exceptions.RaySystemError | ray.exceptions.RayTaskError):
         return f"it answered with an error: {str(error).splitlines()[-1][:300]}"
-    for line in str(error).splitlines():
+    text = str(error)
+    if "connection error code 2" in text:
+        return "its process was killed (SIGKILL, by hand or by the kernel for want of memory) or left with os._exit"
+    for line in text.splitlines():
         if "error code" in line.lower() or "died" in line.lower() or "signal" in line.lower():
             return line.strip()[:300]
     return type(error).__name__
@@ -190,6 +235,7 @@ class RayBackend:
     def __init__(self, settings: Settings, name: str, cache: Any) -> None:
         self._settings = settings
         self._name = name
+        self._node = str(ray.get_runtime_context().get_node_id())
         self.cache: CacheLink = _CacheLink(cache)
         # Ray's stubs know neither concurrency groups nor what a class becomes.
         decorate: Any = ray.remote
@@ -214,7 +260,7 @@ class RayBackend:
         actor = self._class.options(**chosen).remote(
             spec, self._name, self._settings.namespace, self._settings.inline_limit
         )
-        return RayReplica(actor)
+        return RayReplica(actor, self._node)
 
     async def nodes(self) -> Sequence[Mapping[str, float]]:
         """Return the total resources of each node that is alive."""
