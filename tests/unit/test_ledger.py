@@ -72,8 +72,9 @@ def test_marks_are_there_after_the_process_was_killed(tmp_path: Path) -> None:
 
 def test_the_remains_of_a_process_are_read_once_and_removed() -> None:
     _, here = open_ledger("node")
-    gone = here._replace(since="another process")
     Path(ledgers.crash_path(here.path)).write_text("Fatal Python error: Aborted\n", encoding="utf-8")
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        gone = here._replace(pid=process.pid)
 
     first, second = take_remains(gone, 1.0), take_remains(gone, 1.0)
 
