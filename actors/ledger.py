@@ -121,8 +121,9 @@ def end_process(where: Whereabouts) -> None:
     """Kill a process of this node, and those that it started, at once: also one that is stopped or holds a lock."""
     if not has_ended(where):
         with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(where.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(where.pid, signal.SIGKILL)
-        _end_group(where.pid)
 
 
 def take_remains(where: Whereabouts, seconds: float) -> Remains:
@@ -191,7 +192,9 @@ def lead_group() -> None:
 
 
 def _end_group(pid: int) -> None:
-    """Kill what a process that led a group has started."""
+    """Kill what a process that led a group has started and left behind."""
+    if _since(pid) is not None:
+        return  # its number is in use again, which the kernel allows only once the group is empty
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 
