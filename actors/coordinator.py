@@ -18,6 +18,7 @@ from aiecs_ray.actors.services import Services
 from aiecs_ray.errors import BusyError, ResultExpiredError, RunLostError
 from aiecs_ray.messages import PROTOCOL, Event, Limits, RunRequest, Settled, ToolSpec
 from aiecs_ray.model import TaskStatus
+from aiecs_ray.packing import is_reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -131,13 +132,13 @@ class Coordinator:
         return run if isinstance(run, Answer) else Answer(run.id)
 
     async def execute(self, request: RunRequest, specs: Sequence[ToolSpec] = ()) -> Answer:
-        """Start a run, wait for its end, and return its results; a run of one page is forgotten."""
+        """Start a run, wait for its end, and return its results; what has no large results is forgotten."""
         run = self._accept(request, specs)
         if isinstance(run, Answer):
             return run
         await run.finished.wait()
         page = self._page(run, 0)
-        if page.following is None:
+        if page.following is None and not any(is_reference(settled.payload) for settled in page.settled):
             self._forget(run)
         return Answer(run.id, page)
 
@@ -163,6 +164,11 @@ class Coordinator:
         """Return the results of some steps, None for those that have not ended."""
         run = self._run(run_id)
         return [run.settled[step] for step in steps]
+
+    async def remake(self, run_id: str, steps: Sequence[int]) -> list[Settled]:
+        """Make large results of a finished run anew that were lost with their node; return what came of it."""
+        run = self._run(run_id)
+        return [await run.remaking.result_of(step) for step in steps]
 
     async def events(self, run_id: str, number: int, wait: float) -> tuple[list[Event], bool]:
         """Return events from ``number`` on, and whether the last one is among them; waits until there is one."""
@@ -233,6 +239,12 @@ class Coordinator:
         run_id = f"{self._incarnation}-{request.token}"
         if (known := self._runs.get(run_id)) is not None:
             return known
+
+        def begin(new_id: str, asked: RunRequest) -> Run:
+            run = Run(new_id, asked, services)
+            run.begin()
+            return run
+
         services = Services(
             settings=self._settings,
             replicas=self._pools,
@@ -241,9 +253,9 @@ class Coordinator:
             token=self._token,
             clock=self._clock,
             gate=self._gate(request.limits),
+            begin=begin,
         )
-        run = self._runs[run_id] = Run(run_id, request, services)
-        run.begin()
+        run = self._runs[run_id] = begin(run_id, request)
         return run
 
     def _gate(self, limits: Limits) -> Gate | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.actors.events import EventLog
 from aiecs_ray.actors.lookups import Lookups
+from aiecs_ray.actors.remaking import Remaking
 from aiecs_ray.actors.services import Services, Ticket
 from aiecs_ray.actors.tasks import Tasks
 from aiecs_ray.messages import ErrorInfo, EventKind, Item, RunRequest, Settled, Work
@@ -56,6 +57,7 @@ class Run:
         self.alone: set[int] = set()
         """Steps that were under way with others when a replica died: they are sent again one by one."""
         self._tasks = Tasks()
+        self.remaking = Remaking(self, services.begin)
         policies = request.policies
         self.plan = Plan(
             [_plan_step(step.inputs, step.after, policies[step.policy]) for step in request.steps],
@@ -94,6 +96,7 @@ class Run:
 
     def _wind_up(self, status: TaskStatus, actions: Actions, verdict: ErrorInfo | None) -> None:
         self._stopped_by = status
+        self.remaking.cancel()
         self._services.replicas.withdraw(self)
         if self._services.gate is not None:
             self._services.gate.withdraw(self)
@@ -127,6 +130,8 @@ class Run:
         step = outcome.step
         if outcome.progress is not None:
             self.report(step, outcome.progress)
+        if outcome.lost is not None and self.remaking.wait_for(step, outcome.lost):
+            return
         if outcome.kind == "value":
             self._keep(step, outcome.payload, outcome.size, outcome.summary, outcome.seconds)
             self._lookups.store(step, outcome.payload, outcome.size, outcome.summary, outcome.seconds)
@@ -138,6 +143,37 @@ class Run:
             self._sizes[step] = (0, "", outcome.seconds)
             actions = self.plan.failed(step, outcome.error)
         self._perform(actions)
+
+    def resume(self, steps: Sequence[int]) -> None:
+        """Go on with steps that waited for something beside the plan, and end the run if that was all."""
+        self._perform(Actions(ready=[step for step in steps if self.settled[step] is None]))
+
+    def set_aside(self, step: int) -> list[int]:
+        """Take back a step that could not begin for want of an input; return it if the plan still wants it run."""
+        actions = self.plan.returned(step)
+        ready, actions.ready = actions.ready, []
+        self._leave(step)
+        self._perform(actions)
+        return ready
+
+    def has_result(self, step: int) -> bool:
+        """Return whether the result of a step is at hand, as far as is known."""
+        settled = self.settled[step]
+        kept = settled is not None and settled.status == TaskStatus.COMPLETED.value and not settled.dropped
+        return step in self._payloads or kept
+
+    def result_at_hand(self, step: int) -> Any:
+        """Return the payload of a step that completed."""
+        settled = self.settled[step]
+        return self._payloads.get(step, settled and settled.payload)
+
+    def replace_result(self, step: int, payload: Any) -> None:
+        """Put a result that was made anew into the place of the lost one; one that nobody needs stays dropped."""
+        settled = self.settled[step]
+        if step in self._payloads:
+            self._payloads[step] = payload
+        if settled is not None and not settled.dropped:
+            self.settled[step] = settled._replace(payload=payload)
 
     def report(self, step: int, progress: tuple[float, float | None, str]) -> None:
         """An operation reported its progress; what comes after its outcome is of no interest."""
@@ -250,7 +286,7 @@ class Run:
             self._leave(step)
             self.log.add(EventKind.STEP_RETRYING, step, {"attempt": self.plan.tries(step), "seconds": seconds})
             loop.call_later(seconds, self._due, step)
-        if self.plan.done and not self.finished.is_set():
+        if self.plan.done and not self.remaking.active and not self.finished.is_set():
             self._finish()
 
     def _set_deadlines(self, steps: Sequence[int]) -> None:
@@ -306,7 +342,7 @@ class Run:
         seconds = self.ended_at - self._began
         self.log.add(EventKind.RUN_FINISHED, data={"status": self.status.value, "counts": counts, "seconds": seconds})
         self.log.close()
-        self.request = self.request.without_inputs()
+        self.request = self.remaking.leave()
         self._payloads.clear()
         self.finished.set()
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from aiecs_ray.actors.run import Run
     from aiecs_ray.backend import CacheLink
     from aiecs_ray.config import Settings
-    from aiecs_ray.messages import ErrorInfo
+    from aiecs_ray.messages import ErrorInfo, RunRequest
 
 
 class Ticket(NamedTuple):
@@ -45,3 +45,5 @@ class Services(NamedTuple):
     clock: Callable[[], float]
     """Seconds since the epoch."""
     gate: Gate | None
+    begin: Callable[[str, RunRequest], Run]
+    """Starts another run beside it, which nobody but its maker knows."""

@@ -45,6 +45,10 @@ LARGE_TOTAL = 64 * 2**20
 _CODE = (BuiltinFunctionType, FunctionType, MethodType, ModuleType, type)
 
 
+class _InputLostError(Exception):
+    """An input lay on a node that is gone: its slot, and what its store says."""
+
+
 class Large(NamedTuple):
     """Stands in an outcome for a large value that travels beside it, at ``place``."""
 
@@ -300,17 +304,20 @@ class ToolHost:
     def _inputs(self, work: Work, item: Item, made: dict[int, Any]) -> list[Any]:
         whole: dict[tuple[str, int], Any] = {}
         inputs = []
-        for kind, index, path, text in item.inputs:
+        for slot, (kind, index, path, text) in enumerate(item.inputs):
             if (kind, index) not in whole:
-                whole[kind, index] = self._value(work.values[index] if kind == "value" else made[index])
+                whole[kind, index] = self._value(work.values[index] if kind == "value" else made[index], slot)
             inputs.append(look_up(whole[kind, index], path, text))
         return inputs
 
-    def _value(self, source: Any) -> Any:
+    def _value(self, source: Any, slot: int) -> Any:
         if type(source) is Packed or type(source) is bytes or packing.inline(source):
             packed = packing.as_packed(source)
         else:
-            packed = self._fetch(source)
+            try:
+                packed = self._fetch(source)
+            except Exception as error:
+                raise _InputLostError(slot, type(error).__name__) from error
         try:
             return packing.unpack(packed)
         except Exception as error:
@@ -339,6 +346,10 @@ class ToolHost:
         seconds = self._clock() - body.since
         if body.attempt.cancel_flag.is_set():
             return Outcome(item.step, item.attempt, "cancelled", seconds=seconds)
+        if isinstance(error, _InputLostError):
+            slot, reason = error.args
+            info = ErrorInfo("E003", f"an input was lost: {reason}", "ResultLostError", ("ResultLostError",))
+            return Outcome(item.step, item.attempt, "error", error=info, seconds=seconds, lost=slot)
         if isinstance(error, ResultInvalidError):
             info = failures.of_runtime(error)
             info = info._replace(message=f"Error executing {item.operation}: {info.message}", exception=None)

@@ -182,7 +182,8 @@ class _CacheLink:
         self._cache.put_many(entries)
 
 
-def _packed(reference: LocalRef) -> Packed:
+def read(reference: LocalRef) -> Packed:
+    """Return the large value of a reference."""
     return reference.packed
 
 
@@ -198,7 +199,7 @@ class InProcessBackend:
         """Make a replica of a tool."""
         host = ToolHost(
             spec,
-            fetch=_packed,
+            fetch=read,
             report=self._report,
             inline_limit=self._settings.inline_limit,
         )
@@ -274,7 +275,7 @@ class InProcessLink:
 
     def fetch(self, references: Sequence[LocalRef]) -> list[Packed | Exception]:
         """Return the values of ``references``."""
-        return [reference.packed for reference in references]
+        return [_read_or_error(reference) for reference in references]
 
     def lease(self) -> None:
         """Return nothing: the client cannot outlive this process, nor this process the client."""
@@ -298,6 +299,13 @@ class InProcessLink:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+
+
+def _read_or_error(reference: LocalRef) -> Packed | Exception:
+    try:
+        return read(reference)
+    except ConnectionError as error:
+        return error
 
 
 def _closed_error() -> RuntimeUnavailableError:

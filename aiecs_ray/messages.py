@@ -11,7 +11,7 @@ from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 CacheMode = Literal["on", "off", "refresh", "only"]
 Scope = Literal["task", "user", "global"]
@@ -142,9 +142,13 @@ class RunRequest:
     """The part of the run id that the client chose: the same request sent twice is one run."""
     detach: bool = False
 
-    def without_inputs(self) -> RunRequest:
-        """Return the request of a finished run: its parameters and objects are needed no more."""
-        steps = tuple(Step(step.policy, b"", id=step.id) for step in self.steps)
+    def without_inputs(self, but: Collection[int] = ()) -> RunRequest:
+        """Return the request of a finished run: of its parameters and objects, only those of the steps ``but``."""
+        steps = tuple(
+            step if index in but else Step(step.policy, b"", id=step.id) for index, step in enumerate(self.steps)
+        )
+        if but:
+            return replace(self, steps=steps)
         return replace(self, steps=steps, objects=(), object_ids=())
 
 
@@ -211,6 +215,8 @@ class Outcome(NamedTuple):
     seconds: float = 0.0
     progress: tuple[float, float | None, str] | None = None
     """What the operation reported last."""
+    lost: int | None = None
+    """Which of its inputs is gone, when that is the error."""
 
 
 class Settled(NamedTuple):
@@ -248,6 +254,8 @@ class EventKind(StrEnum):
     """``attempt`` that failed, ``seconds`` until the next one."""
     STEP_SLOW = "step_slow"
     """It has no time limit and has run for ``seconds``."""
+    STEP_REMADE = "step_remade"
+    """Its result had been lost with a node and was made anew."""
     PROGRESS = "progress"
     """``done``, ``total``, ``message``, as the operation reported them."""
     REPLICA_STARTED = "replica_started"

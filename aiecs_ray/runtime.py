@@ -15,6 +15,7 @@ from aiecs_ray.collector import undisturbed
 from aiecs_ray.context import Context
 from aiecs_ray.errors import DSLEvaluationError, InvalidInputError, RuntimeUnavailableError
 from aiecs_ray.operation import seconds
+from aiecs_ray.packing import is_reference
 from aiecs_ray.prepare import Preparer
 from aiecs_ray.proxies import CacheView, Tools
 from aiecs_ray.quoting import shorten
@@ -328,19 +329,25 @@ class Runtime:
             self._greet()
             answer = self.request("execute", prepared.request, tuple(prepared.tools.values()))
         assert answer.page is not None
-        opened = self.open(answer.page.settled)
-        following = answer.page.following
-        while following is not None:
-            page = self.request("results", answer.run, following)
-            opened.extend(self.open(page.settled))
-            following = page.following
-            if following is None:
-                self._link.request("release", answer.run)
+        page = answer.page
+        opened = self.open(answer.run, range(len(page.settled)), page.settled)
+        kept = page.following is not None or any(is_reference(settled.payload) for settled in page.settled)
+        while page.following is not None:
+            page = self.request("results", answer.run, page.following)
+            opened.extend(self.open(answer.run, range(len(opened), len(opened) + len(page.settled)), page.settled))
+        if kept:
+            self._link.request("release", answer.run)
         return opened
 
-    def open(self, settled: Sequence[Settled]) -> list[Opened]:
-        """Return the values and errors of some steps."""
-        return open_all(settled, self._link.fetch)
+    def open(self, run: str, steps: Sequence[int], settled: Sequence[Settled]) -> list[Opened]:
+        """Return the values and errors of some steps; a large value that was lost is made anew, if it may be."""
+        opened = open_all(settled, self._link.fetch)
+        lost = [place for place, one in enumerate(opened) if one.is_lost]
+        if lost:
+            again = open_all(self.request("remake", run, [steps[place] for place in lost]), self._link.fetch)
+            for place, one in zip(lost, again, strict=True):
+                opened[place] = one
+        return opened
 
     def request(self, method: str, *args: Any) -> Any:
         """Call the coordinator and wait for its answer."""
