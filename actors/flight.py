@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.scaling import PATIENCE
 
@@ -89,6 +89,12 @@ class Flight:
         # What must not run twice has to be answered for before anything else can end its process.
         repeatable = all(item.idempotent for item in self.open.values())
         return repeatable and self.expected < SHORT and now - self.touched < self.expected + PATIENCE
+
+    def input_of(self, outcome: Outcome) -> Any:
+        """Return the payload that a step was sent and could not read; None when that is not what happened to it."""
+        if outcome.lost is None:
+            return None
+        return self.work.values[self.open[outcome.step].inputs[outcome.lost][1]]
 
     def abandon(self, steps: Iterable[int]) -> None:
         """Give back steps that have not begun, and will not."""

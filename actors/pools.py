@@ -215,10 +215,11 @@ class Pools:
         for outcome in outcomes:
             if outcome.step not in flight.open:
                 continue
+            unreadable = flight.input_of(outcome)
             del flight.open[outcome.step]
             operation = names[outcome.step]
             pool.took[operation] = smooth(pool.took.get(operation), outcome.seconds)
-            flight.run.outcome(outcome, flight.verdicts.get(outcome.step))
+            flight.run.outcome(outcome, flight.verdicts.get(outcome.step), unreadable)
         flight.touched = self._clock()
         flight.changed.set()
         if flight.work.chain and flight.open:

@@ -100,13 +100,13 @@ class Remaking:
             again = []
         return run.request.without_inputs(set(again))
 
-    def wait_for(self, step: int, slot: int) -> bool:
+    def wait_for(self, step: int, slot: int, payload: Any) -> bool:
         """A step could not read an input: have it made anew, and run the step then; return whether that can be."""
         source = self._run.request.steps[step].inputs[slot]
         if source.kind != "step":
             return False
         waiting = self._run.set_aside(step)
-        task = self._tasks.spawn(self._make_for(waiting, source.place))
+        task = self._tasks.spawn(self._make_for(waiting, source.place, payload))
         # What waits keeps the run from ending, whatever becomes of its steps meanwhile.
         self._waiting.add(task)
         task.add_done_callback(self._go_on)
@@ -116,7 +116,11 @@ class Remaking:
         self._waiting.discard(done)
         self._run.resume([])
 
-    async def _make_for(self, waiting: Sequence[int], lost: int) -> None:
+    async def _make_for(self, waiting: Sequence[int], lost: int, payload: Any) -> None:
+        if self._run.result_at_hand(lost) is not payload:
+            # It was made anew since the step was sent.
+            self._run.resume(waiting)
+            return
         error = await self._again(lost)
         if error is None:
             self._run.log.add(EventKind.STEP_REMADE, lost)

@@ -125,12 +125,15 @@ class Run:
         self.plan.started(step)
         self.log.add(EventKind.STEP_STARTED, step, {"attempt": self.plan.tries(step), "spec": self.policy(step).spec})
 
-    def outcome(self, outcome: Outcome, verdict: ErrorInfo | None) -> None:
-        """A replica reported how an item ended; ``verdict`` is set when it had been told to stop for its time."""
+    def outcome(self, outcome: Outcome, verdict: ErrorInfo | None, unreadable: Any = None) -> None:
+        """A replica reported how an item ended.
+
+        ``verdict`` is set when it had been told to stop for its time, ``unreadable`` when that input was lost.
+        """
         step = outcome.step
         if outcome.progress is not None:
             self.report(step, outcome.progress)
-        if outcome.lost is not None and self.remaking.wait_for(step, outcome.lost):
+        if outcome.lost is not None and self.remaking.wait_for(step, outcome.lost, unreadable):
             return
         if outcome.kind == "value":
             self._keep(step, outcome.payload, outcome.size, outcome.summary, outcome.seconds)
