@@ -95,6 +95,14 @@ class Pools:
         for pool in self._pools.values():
             pool.queue.remove(lambda ticket: ticket.run is run)
 
+    def take_back(self, is_meant: Callable[[str], bool]) -> list[Ticket]:
+        """Take out and return the waiting tickets of some operations."""
+        return [
+            ticket
+            for pool in self._pools.values()
+            for ticket in pool.queue.remove(lambda ticket: is_meant(ticket.run.policy(ticket.step).spec))
+        ]
+
     def stop(self, run: Run, steps: Sequence[int], *, verdict: ErrorInfo | None) -> None:
         """Stop the work that holds these steps; without answer within the grace period its replica is killed."""
         wanted = set(steps)
@@ -115,12 +123,11 @@ class Pools:
                 if pool.blocked_since is None:
                     pool.blocked_since = self._clock()
                 return
-            ticket = pool.queue.pop()
-            policy = ticket.run.policy(ticket.step)
-            if member.flights and not policy.idempotent:
+            ticket = pool.queue.peek()
+            if member.flights and not ticket.run.policy(ticket.step).idempotent:
                 # If the call before it ended the process, its start would be in doubt: it is not sent ahead.
-                pool.queue.push(ticket, owner=ticket.run.owner, priority=policy.priority, first=True)
                 return
+            pool.queue.pop()
             if ticket.run.plan.state(ticket.step) is State.READY:
                 self._dispatch(pool, member, ticket)
         pool.blocked_since = None

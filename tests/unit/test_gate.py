@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aiecs_ray.actors.gate import Gate
+from aiecs_ray.actors.gate import Entry, Gates
+from aiecs_ray.limits import Meter
 from aiecs_ray.messages import Limits
 
 if TYPE_CHECKING:
@@ -55,6 +56,37 @@ class Line:
                 self.times.append(self.clock.now)
                 self.gate.dispatched(self, step)
 
+    def again(self, steps: list[int]) -> None:
+        raise NotImplementedError
+
+
+class Gate:
+    """One limit, and the gates at which its line stands."""
+
+    def __init__(self, clock: Clock, limits: Limits) -> None:
+        self.clock = clock
+        self.gates = Gates(clock=clock, call_at=clock.call_at)
+        self.meter = Meter(limits)
+
+    def enter(self, line: Line, steps: list[int], *, weight: int = 1) -> None:
+        self.gates.enter((self.meter,), [Entry(line, step, line.admit, weight) for step in steps])
+
+    def dispatched(self, line: Line, step: int) -> None:
+        self.gates.dispatched(line, [step])
+
+    def left(self, line: Line, step: int) -> None:
+        self.gates.left(line, step)
+
+    def withdraw(self, line: Line) -> None:
+        self.gates.withdraw(line)
+
+    def adjust(self, limits: Limits) -> None:
+        self.meter.adjust(limits)
+        self.gates.readjusted(self.meter)
+
+    def forgettable(self, now: float) -> bool:
+        return self.meter.is_fresh(now) and not self.gates.waiting(self.meter)
+
 
 @pytest.fixture
 def clock() -> Clock:
@@ -62,7 +94,7 @@ def clock() -> Clock:
 
 
 def gate_of(clock: Clock, rate: float | None = None, concurrency: int | None = None) -> Gate:
-    return Gate(Limits("limit", rate, concurrency), clock=clock, call_at=clock.call_at)
+    return Gate(clock, Limits("limit", rate, concurrency))
 
 
 def test_without_limits_everything_passes_at_once(clock: Clock) -> None:
