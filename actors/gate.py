@@ -190,11 +190,12 @@ class Gates:
         wait = meter.wait(now, weight)
         if wait and wait != math.inf and not now < self._wakes.get(meter, -math.inf) <= wait:
             self._wakes[meter] = wait
-            self._call_at(wait, lambda: self._wake(meter))
+            self._call_at(wait, lambda: self._wake(meter, wait))
         return not wait
 
-    def _wake(self, meter: Meter) -> None:
-        self._wakes.pop(meter, None)
+    def _wake(self, meter: Meter, when: float) -> None:
+        if self._wakes.get(meter) == when:
+            del self._wakes[meter]
         self.open([meter])
 
     def _let_through(self, line: _Line, entry: Entry) -> None:

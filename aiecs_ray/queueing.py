@@ -32,7 +32,8 @@ class FairQueue(Generic[T]):
     ['a1', 'b1', 'a2']
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ageing: int = AGEING) -> None:
+        self._ageing = ageing
         self._levels: dict[int, OrderedDict[str, deque[T]]] = {}
         self._length = 0
         self._turns = 0
@@ -86,7 +87,7 @@ class FairQueue(Generic[T]):
         if not self._levels:
             raise IndexError("the queue is empty")
         highest = max(self._levels)
-        if self._passed < AGEING or len(self._levels) == 1:
+        if self._passed < self._ageing or len(self._levels) == 1:
             return highest
         return min((priority for priority in self._levels if priority != highest), key=self._served.__getitem__)
 

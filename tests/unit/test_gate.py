@@ -3,6 +3,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,12 +22,13 @@ class Clock:
     def __init__(self) -> None:
         self.now = 100.0
         self.timers: list[tuple[float, int, Callable[[], None]]] = []
+        self.numbers = count()
 
     def __call__(self) -> float:
         return self.now
 
     def call_at(self, when: float, callback: Callable[[], None]) -> None:
-        heapq.heappush(self.timers, (when, len(self.timers), callback))
+        heapq.heappush(self.timers, (when, next(self.numbers), callback))
 
     def run(self) -> bool:
         """Go on to the next timer; return whether there was one."""
