@@ -88,6 +88,8 @@ class Pools:
             priority = ticket.run.policy(ticket.step).priority
             pool.queue.push(ticket, owner=ticket.run.owner, priority=priority)
         self._feed(pool)
+        if pool.queue and tickets:
+            self._make_way(pool, tickets[0])
         self._scaler.soon()
 
     def withdraw(self, run: Run) -> None:
@@ -131,6 +133,21 @@ class Pools:
             if ticket.run.plan.state(ticket.step) is State.READY:
                 self._dispatch(pool, member, ticket)
         pool.blocked_since = None
+
+    def _make_way(self, pool: Pool, ticket: Ticket) -> None:
+        """Somebody comes whose turn is next: one replica gives back what it has not begun of others' work."""
+        now = self._clock()
+        run = ticket.run
+        if pool.queue.peek() is not ticket or now - pool.made_way < self._settings.chunk_seconds:
+            return
+        members = [member for member in pool.members.values() if member.ready and not member.yielding]
+        member = min(members, key=lambda one: sum(len(flight.open) for flight in one.flights.values()), default=None)
+        if member is None:
+            return
+        pool.made_way = now
+        for flight in member.flights.values():
+            if flight.run is not run and not flight.work.chain and len(flight.open) > 1:
+                self._recall(member, flight)
 
     def _choose(self, pool: Pool) -> Member | None:
         """The replica with least work that has room; the second place only for work that is over soon."""
