@@ -54,7 +54,7 @@ class _Line:
         self.meters = meters
         self.queue: FairQueue[Entry] = FairQueue()
         self.since = since
-        """How many steps had been let through when one of this line was, or the line began."""
+        """How many steps had been let through when the line began to wait for its turn."""
 
 
 class Gates:
@@ -200,7 +200,7 @@ class Gates:
 
     def _let_through(self, line: _Line, entry: Entry) -> None:
         self._passed += 1
-        line.since = self._passed
+        line.since = self._passed + 1
         self._inside[entry.key] = line.meters
         for meter in line.meters:
             meter.admit(entry.key, entry.weight)
