@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.messages import ErrorInfo
@@ -36,6 +37,8 @@ class Pool:
         self.runs: dict[str, Run] = {}
         """Runs that wait for replicas of this tool, or did."""
         self.draining = False
+        self.made_way = -math.inf
+        """When a replica last gave back work for somebody who came."""
         self.crashes: list[float] = []
         self.blocked_since: float | None = None
         """Since when steps wait that no ready replica takes."""

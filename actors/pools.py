@@ -89,12 +89,22 @@ class Pools:
             priority = ticket.run.policy(ticket.step).priority
             pool.queue.push(ticket, owner=ticket.run.owner, priority=priority)
         self._feed(pool)
+        if pool.queue and tickets:
+            self._make_way(pool, tickets[0])
         self._scaler.soon()
 
     def withdraw(self, run: Run) -> None:
         """Forget the waiting tickets of a run."""
         for pool in self._pools.values():
             pool.queue.remove(lambda ticket: ticket.run is run)
+
+    def take_back(self, is_meant: Callable[[str], bool]) -> list[Ticket]:
+        """Take out and return the waiting tickets of some operations."""
+        return [
+            ticket
+            for pool in self._pools.values()
+            for ticket in pool.queue.remove(lambda ticket: is_meant(ticket.run.policy(ticket.step).spec))
+        ]
 
     def stop(self, run: Run, steps: Sequence[int], *, verdict: ErrorInfo | None) -> None:
         """Stop the work that holds these steps; without answer within the grace period its replica is killed."""
@@ -116,18 +126,32 @@ class Pools:
                 if pool.blocked_since is None:
                     pool.blocked_since = self._clock()
                 return
-            ticket = pool.queue.pop()
-            policy = ticket.run.policy(ticket.step)
+            ticket = pool.queue.peek()
             suspect = not pool.serial and ticket.step in ticket.run.alone
-            if member.flights and (suspect or not policy.idempotent):
+            if member.flights and (suspect or not ticket.run.policy(ticket.step).idempotent):
                 # If the call before it ended the process, its start would be in doubt: it is not sent ahead. And what
                 # ended a process in company is tried by itself, so that a death has one cause.
-                pool.queue.push(ticket, owner=ticket.run.owner, priority=policy.priority, first=True)
                 return
+            pool.queue.pop()
             if ticket.run.plan.state(ticket.step) is State.READY:
                 member.exclusive = suspect
                 self._dispatch(pool, member, ticket)
         pool.blocked_since = None
+
+    def _make_way(self, pool: Pool, ticket: Ticket) -> None:
+        """Somebody comes whose turn is next: one replica gives back what it has not begun of others' work."""
+        now = self._clock()
+        run = ticket.run
+        if pool.queue.peek() is not ticket or now - pool.made_way < self._settings.chunk_seconds:
+            return
+        members = [member for member in pool.members.values() if member.ready and not member.yielding]
+        member = min(members, key=lambda one: sum(len(flight.open) for flight in one.flights.values()), default=None)
+        if member is None:
+            return
+        pool.made_way = now
+        for flight in member.flights.values():
+            if flight.run is not run and not flight.work.chain and len(flight.open) > 1:
+                self._recall(member, flight)
 
     def _choose(self, pool: Pool) -> Member | None:
         """The replica with least work that has room; the second place only for work that is over soon."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from aiecs_ray.actors.admission import Admission
 from aiecs_ray.actors.events import EventLog
 from aiecs_ray.actors.lookups import Lookups
 from aiecs_ray.actors.remaking import Remaking
@@ -38,7 +39,8 @@ class Run:
     def __init__(self, run_id: str, request: RunRequest, services: Services) -> None:
         self.id = run_id
         self.request = request
-        self.owner = request.user_id
+        self.owner = request.user_id or f"client {request.client}"
+        """Whose turn it is when users take turns; a client that names no user is one."""
         self.log = EventLog(run_id, limit=services.settings.event_limit, clock=services.clock)
         self.settled: list[Settled | None] = [None] * len(request.steps)
         self.finished = asyncio.Event()
@@ -51,6 +53,7 @@ class Run:
         self._sizes: dict[int, tuple[int, str, float]] = {}
         self._hits: set[int] = set()
         self._lookups = Lookups(request, services.cache, self._payloads.__getitem__, services.token)
+        self._admission = Admission(self, services.guards, request.limits)
         self._stopped_by: TaskStatus | None = None
         self._overdue: dict[int, ErrorInfo] = {}
         self._progress: dict[int, tuple[float, float | None, str]] = {}
@@ -98,8 +101,7 @@ class Run:
         self._stopped_by = status
         self.remaking.cancel()
         self._services.replicas.withdraw(self)
-        if self._services.gate is not None:
-            self._services.gate.withdraw(self)
+        self._admission.withdraw()
         stop, actions.stop = actions.stop, []
         self._perform(actions)
         if stop:
@@ -116,9 +118,7 @@ class Run:
         self.plan.handed(steps)
         if at_once:
             self.note_started(steps[0])
-        if self._services.gate is not None:
-            for step in steps:
-                self._services.gate.dispatched(self, step)
+        self._admission.dispatched(steps)
 
     def note_started(self, step: int) -> None:
         """A step has started, as far as can be told from outside."""
@@ -136,6 +136,7 @@ class Run:
         if outcome.lost is not None and self.remaking.wait_for(step, outcome.lost, unreadable):
             return
         if outcome.kind == "value":
+            self._admission.ended(step, None)
             self._keep(step, outcome.payload, outcome.size, outcome.summary, outcome.seconds)
             self._lookups.store(step, outcome.payload, outcome.size, outcome.summary, outcome.seconds)
             actions = self.plan.succeeded(step)
@@ -144,6 +145,7 @@ class Run:
         else:
             assert outcome.error is not None
             self._sizes[step] = (0, "", outcome.seconds)
+            self._admission.ended(step, outcome.error)
             actions = self.plan.failed(step, outcome.error)
         self._perform(actions)
 
@@ -155,7 +157,7 @@ class Run:
         """Take back a step that could not begin for want of an input; return it if the plan still wants it run."""
         actions = self.plan.returned(step)
         ready, actions.ready = actions.ready, []
-        self._leave(step)
+        self._admission.left(step)
         self._perform(actions)
         return ready
 
@@ -194,6 +196,8 @@ class Run:
 
     def _timed_out(self, step: int, verdict: ErrorInfo) -> Actions:
         final = step in self._overdue or self._stopped_by is not None
+        if self._stopped_by is None:
+            self._admission.ended(step, verdict)
         return self.plan.timed_out(step, verdict, final=final)
 
     def _expire_step(self, step: int, deadline: float) -> None:
@@ -214,11 +218,21 @@ class Run:
             return
         if fate.suspect:
             self.alone.add(step)
+        if fate.guilty and self._stopped_by is None:
+            self._admission.ended(step, error)
         self._perform(self.plan.lost(step, error, started=fate.started, guilty=fate.guilty))
+
+    def again(self, steps: list[int]) -> None:
+        """Steps that wait for a replica have to pass their limits and breakers again."""
+        self._admission.again(steps)
 
     def refused(self, step: int, error: ErrorInfo) -> None:
         """A step cannot be run."""
         self._perform(self.plan.refused(step, error))
+
+    def rejected(self, step: int, error: ErrorInfo, seconds: float) -> None:
+        """A circuit breaker did not let a step through; it may for ``seconds`` not."""
+        self._perform(self.plan.rejected(step, error, seconds))
 
     # --- work --------------------------------------------------------------------------------------------
 
@@ -231,7 +245,7 @@ class Run:
 
         def accept(following: int) -> bool:
             policy, files = self.policy(following), self.request.steps[following].files
-            if policy.tool != tool or self._services.gate is not None or following in self.alone:
+            if policy.tool != tool or self._admission.stands_alone(following) or following in self.alone:
                 return False
             # A step that the cache might answer leaves the segment, unless its key needs a result of the segment.
             if not self._lookups.possible(following) or self._lookups.is_missing(following):
@@ -280,13 +294,10 @@ class Run:
             self._drop(step)
         if actions.ready:
             self._set_deadlines(actions.ready)
-            if self._services.gate is None:
-                self.admit(actions.ready)
-            else:
-                self._services.gate.enter(self, actions.ready)
+            self._admission.enter(actions.ready)
         loop = asyncio.get_running_loop()
         for step, seconds in actions.delayed:
-            self._leave(step)
+            self._admission.left(step)
             self.log.add(EventKind.STEP_RETRYING, step, {"attempt": self.plan.tries(step), "seconds": seconds})
             loop.call_later(seconds, self._due, step)
         if self.plan.done and not self.remaking.active and not self.finished.is_set():
@@ -301,10 +312,6 @@ class Run:
 
     def _due(self, step: int) -> None:
         self._perform(self.plan.due(step))
-
-    def _leave(self, step: int) -> None:
-        if self._services.gate is not None:
-            self._services.gate.left(self, step)
 
     def _record(self, ending: Ending) -> None:
         step, error = ending.step, ending.error
@@ -324,7 +331,8 @@ class Run:
                 data["uncacheable"] = reason
         kind = EventKind.STEP_SKIPPED if ending.skipped else _KINDS[ending.status]
         self.log.add(kind, step, data)
-        self._leave(step)
+        self._services.backlog.ended()
+        self._admission.left(step)
 
     def _drop(self, step: int) -> None:
         self._payloads.pop(step, None)
@@ -356,7 +364,7 @@ class Run:
         look_up, run = [], []
         for step in steps:
             if self.settled[step] is not None:
-                self._leave(step)
+                self._admission.left(step)
             elif (refusal := self.request.steps[step].refusal) is not None:
                 # Not at once: the steps after it are admitted in turn, and a run may have any number of them.
                 asyncio.get_running_loop().call_soon(self.refused, step, refusal)
@@ -366,12 +374,16 @@ class Run:
                 run.append(step)
         if look_up:
             self._tasks.spawn(self._look_up(look_up))
-        self._queue(run)
+        self._admission.proceed(run)
 
-    def _queue(self, steps: Sequence[int]) -> None:
+    def queue(self, steps: list[int]) -> None:
+        """Queue steps that have passed everything; what ended meanwhile leaves."""
         by_tool: dict[str, list[Ticket]] = {}
         for step in steps:
-            by_tool.setdefault(self.policy(step).tool, []).append(Ticket(self, step))
+            if self.settled[step] is None:
+                by_tool.setdefault(self.policy(step).tool, []).append(Ticket(self, step))
+            else:
+                self._admission.left(step)
         for tool, tickets in by_tool.items():
             self._services.replicas.enqueue(tool, tickets)
 
@@ -388,12 +400,11 @@ class Run:
                 self.refused(step, ErrorInfo("E003", text, "ExecutionError", ("ExecutionError",)))
             else:
                 misses.append(step)
-        self._queue(misses)
+        self._admission.proceed(misses)
 
     def _hit(self, step: int, entry: CacheEntry) -> None:
         self._hits.add(step)
-        if self._services.gate is not None:
-            self._services.gate.dispatched(self, step)
+        self._admission.dispatched([step])
         self._keep(step, entry.payload, entry.size, entry.summary, 0.0)
         self._perform(self.plan.succeeded(step))
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from aiecs_ray.actors.gate import Gate
+    from aiecs_ray.actors.admission import Guards
     from aiecs_ray.actors.run import Run
     from aiecs_ray.backend import CacheLink
     from aiecs_ray.config import Settings
     from aiecs_ray.messages import ErrorInfo, RunRequest
+    from aiecs_ray.queueing import Backlog
 
 
 class Ticket(NamedTuple):
@@ -44,6 +45,7 @@ class Services(NamedTuple):
     token: Callable[[int], bytes]
     clock: Callable[[], float]
     """Seconds since the epoch."""
-    gate: Gate | None
+    guards: Guards
+    backlog: Backlog
     begin: Callable[[str, RunRequest], Run]
     """Starts another run beside it, which nobody but its maker knows."""

@@ -39,6 +39,23 @@ class RetryOptions:
     """Whether an attempt that was stopped at its time limit is tried again; a user who asks for retries wants that."""
 
 
+@dataclass(frozen=True, slots=True)
+class BreakerOptions:
+    """When a failing operation is left alone, and when it is tried again.
+
+    The circuit opens when at least ``minimum_calls`` calls ended within ``window`` seconds and ``failure_rate`` of them
+    failed. After ``open_seconds`` so many ``probes`` are let through: when all of them go well it closes, when one
+    fails it opens again. A failure is what may pass (connections, time-outs, lost replicas) and what ``on`` names.
+    """
+
+    failure_rate: float = 0.5
+    minimum_calls: int = 10
+    window: float = 60.0
+    open_seconds: float = 30.0
+    probes: int = 1
+    on: tuple[str, ...] = ()
+
+
 class Policy(NamedTuple):
     """What the runtime must know of an operation, shared by all steps of a run that call it the same way."""
 
@@ -58,6 +75,8 @@ class Policy(NamedTuple):
     version: str = ""
     """Code version of the tool, a part of every cache key."""
     priority: int = 0
+    weight: int = 1
+    """Units that one start counts against the limits it passes."""
 
 
 class Input(NamedTuple):
@@ -112,11 +131,20 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on a run: ``rate`` starts in any second and ``concurrency`` operations in flight, shared by ``name``."""
+    """``rate`` units started in any second, ``burst`` of them at once after a pause, ``concurrency`` in flight.
+
+    A unit is an operation, or what its ``weight`` says. Runs whose limits have one ``name`` share them.
+    """
 
     name: str = ""
     rate: float | None = None
     concurrency: int | None = None
+    burst: int = 1
+
+    @property
+    def bound(self) -> bool:
+        """Whether there is any limit."""
+        return self.rate is not None or self.concurrency is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +290,12 @@ class EventKind(StrEnum):
     """A replica of ``tool`` is ready, after ``seconds``."""
     REPLICA_DIED = "replica_died"
     """A replica of ``tool`` that held work of the run died; ``message`` says of what."""
+    BREAKER_OPENED = "breaker_opened"
+    """Calls of ``spec`` are rejected for ``seconds``; ``failures`` of ``calls`` failed within the window."""
+    BREAKER_HALF_OPEN = "breaker_half_open"
+    """Some calls of ``spec`` are let through to see whether it works again."""
+    BREAKER_CLOSED = "breaker_closed"
+    """Calls of ``spec`` are let through again."""
 
 
 class Event(NamedTuple):

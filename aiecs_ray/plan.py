@@ -16,7 +16,7 @@ from aiecs_ray.errors import UpstreamFailedError
 from aiecs_ray.messages import ErrorInfo
 from aiecs_ray.model import ErrorCode, TaskStatus, can_transition, check_transition
 from aiecs_ray.plan_values import STATUS, Actions, Ending, PlanStep, State, Stop
-from aiecs_ray.retry import is_transient, next_wait
+from aiecs_ray.retry import is_named, is_transient, next_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -228,6 +228,18 @@ class Plan:
         """A step cannot be run at all: its tool cannot be made, or its input cannot be read."""
         return self._finish(step, State.FAILED, error)
 
+    def rejected(self, step: int, error: ErrorInfo, seconds: float) -> Actions:
+        """A circuit breaker did not let a step through, and will not for ``seconds``.
+
+        It is tried again only where its retries name the error and may wait so long; that counts as an attempt.
+        """
+        if self._state[step] is not State.READY:
+            return Actions()
+        retry = self._steps[step].retry
+        if is_named(error.type_names, retry.on) and seconds <= retry.wait_max:
+            return self._again(step, error, State.FAILED, least=seconds)
+        return self._finish(step, State.FAILED, error)
+
     def cancel(self, message: str = "Cancelled") -> Actions:
         """End the run: what has not started never will; what runs has to be stopped."""
         return self._wind_up(Stop(State.CANCELLED, _cancelled(message)))
@@ -273,7 +285,7 @@ class Plan:
     def _may_repeat(self, step: int, error: ErrorInfo) -> bool:
         return self._steps[step].idempotent and is_transient(error, self._steps[step].retry)
 
-    def _again(self, step: int, error: ErrorInfo, state: State, *, wait: bool = True) -> Actions:
+    def _again(self, step: int, error: ErrorInfo, state: State, *, wait: bool = True, least: float = 0.0) -> Actions:
         """Try a step again, or end it: with E005 when at least two attempts were made (C-32)."""
         self.started(step)
         actions = Actions()
@@ -285,7 +297,7 @@ class Plan:
             self._end(step, state, error, actions)
         elif wait:
             self._state[step] = State.BACKOFF
-            actions.delayed.append((step, seconds))
+            actions.delayed.append((step, max(seconds, least)))
         else:
             self._offer(step, actions)
         return self._tell(actions)

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from aiecs_ray.catalog import Catalog
 from aiecs_ray.collector import undisturbed
 from aiecs_ray.context import Context
+from aiecs_ray.controls import Controls
 from aiecs_ray.errors import DSLEvaluationError, InvalidInputError, RuntimeUnavailableError
+from aiecs_ray.messages import Limits
 from aiecs_ray.operation import seconds
 from aiecs_ray.packing import is_reference
 from aiecs_ray.prepare import Preparer
@@ -43,7 +45,7 @@ GOODBYE = 2.0
 _MODES = ("sequence", "parallel", "batch")
 
 
-class Runtime:
+class Runtime(Controls):
     """A connection to one coordinator. Made by :func:`aiecs_ray.connect`; usable from any thread.
 
     >>> import aiecs_ray
@@ -138,6 +140,8 @@ class Runtime:
         keep: Literal["all", "last"] | Sequence[int | str] = "all",
         deadline: float | None = None,
         cache: CacheMode | bool | None = None,
+        rate: float | None = None,
+        concurrency: int | None = None,
         on_step: Callable[[int, TaskStepResult], object] | None = None,
     ) -> list[TaskStepResult]:
         """Run operations and return one result per operation, in input order.
@@ -151,13 +155,16 @@ class Runtime:
             keep: whose results are wanted: all, the last one's, or those of the given indexes and ids.
             deadline: seconds for the whole run.
             cache: "on", "off", "refresh" or "only"; None leaves it to the operations and the context.
+            rate: operations of this run started in any second, evenly spaced; answers from the cache count, too.
+            concurrency: operations of this run in flight.
             on_step: called in this thread with index and result as each step ends.
 
         Raises:
             InvalidInputError, DSLEvaluationError, ToolNotFoundError: the input is wrong; nothing has run.
             RunLostError: the coordinator was restarted.
         """
-        options = RunOptions(_mode(mode), Context(user_id, task_id), stop_on_failure, keep, deadline, cache)
+        limits, context = Limits("", rate, concurrency), Context(user_id, task_id)
+        options = RunOptions(_mode(mode), context, stop_on_failure, keep, deadline, cache, limits=limits)
         prepared = self.prepare(operations, options)
         if on_step is not None:
             return self.start(prepared).follow(on_step)
@@ -176,13 +183,16 @@ class Runtime:
         keep: Literal["all", "last"] | Sequence[int | str] = "all",
         deadline: float | None = None,
         cache: CacheMode | bool | None = None,
+        rate: float | None = None,
+        concurrency: int | None = None,
         detach: bool = False,
     ) -> Run:
         """Start a run and return at once; arguments as in :meth:`run`.
 
         A run with ``detach`` goes on when this client is gone; another finds it with ``attach(run.id)``.
         """
-        options = RunOptions(_mode(mode), Context(user_id, task_id), stop_on_failure, keep, deadline, cache, detach)
+        limits, context = Limits("", rate, concurrency), Context(user_id, task_id)
+        options = RunOptions(_mode(mode), context, stop_on_failure, keep, deadline, cache, detach, limits=limits)
         return self.start(self.prepare(operations, options))
 
     def attach(self, run_id: str) -> Run:
