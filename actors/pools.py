@@ -95,6 +95,11 @@ class Pools:
         for pool in self._pools.values():
             pool.queue.remove(lambda ticket: ticket.run is run)
 
+    def forget(self, run: Run) -> None:
+        """A run is over: tell it nothing more."""
+        for pool in self._pools.values():
+            pool.runs.pop(run.id, None)
+
     def stop(self, run: Run, steps: Sequence[int], *, verdict: ErrorInfo | None) -> None:
         """Stop the work that holds these steps; without answer within the grace period its replica is killed."""
         wanted = set(steps)

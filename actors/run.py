@@ -15,7 +15,7 @@ from aiecs_ray.plan import Plan
 from aiecs_ray.plan_values import Actions, Ending, PlanStep
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from aiecs_ray.backend import CacheEntry
     from aiecs_ray.messages import Input, Outcome, Policy
@@ -55,6 +55,8 @@ class Run:
         self.alone: set[int] = set()
         """Steps that were under way with others when a replica died: they are sent again one by one."""
         self._tasks = Tasks()
+        self._timers: list[asyncio.TimerHandle] = []
+        """Deadlines and waits; cancelled at the end, for a deadline far away would keep the run in memory until then."""
         policies = request.policies
         self.plan = Plan(
             [_plan_step(step.inputs, step.after, policies[step.policy]) for step in request.steps],
@@ -70,7 +72,7 @@ class Run:
         """Start; a run of no steps is finished at once."""
         self.log.add(EventKind.RUN_STARTED, data={"steps": len(self.request.steps), "mode": self.request.mode})
         if self.request.deadline is not None:
-            asyncio.get_running_loop().call_later(self.request.deadline, self._expire)
+            self._call_later(self.request.deadline, self._expire)
         if self.request.mode == "sequence" and len(self.request.steps) > 1:
             self._tasks.spawn(self._begin_informed())
         else:
@@ -193,6 +195,8 @@ class Run:
             policy, files = self.policy(following), self.request.steps[following].files
             if policy.tool != tool or self._services.gate is not None or following in self.alone:
                 return False
+            if policy.cache == "only":
+                return False
             # A step that the cache might answer leaves the segment, unless its key needs a result of the segment.
             if not self._lookups.possible(following) or self._lookups.is_missing(following):
                 return True
@@ -244,11 +248,10 @@ class Run:
                 self.admit(actions.ready)
             else:
                 self._services.gate.enter(self, actions.ready)
-        loop = asyncio.get_running_loop()
         for step, seconds in actions.delayed:
             self._leave(step)
             self.log.add(EventKind.STEP_RETRYING, step, {"attempt": self.plan.tries(step), "seconds": seconds})
-            loop.call_later(seconds, self._due, step)
+            self._call_later(seconds, self._due, step)
         if self.plan.done and not self.finished.is_set():
             self._finish()
 
@@ -257,7 +260,10 @@ class Run:
         for step in steps:
             deadline = self.policy(step).deadline
             if deadline is not None and not self.plan.tries(step):
-                asyncio.get_running_loop().call_later(deadline, self._expire_step, step, deadline)
+                self._call_later(deadline, self._expire_step, step, deadline)
+
+    def _call_later(self, seconds: float, function: Callable[..., None], *args: Any) -> None:
+        self._timers.append(asyncio.get_running_loop().call_later(seconds, function, *args))
 
     def _due(self, step: int) -> None:
         self._perform(self.plan.due(step))
@@ -307,6 +313,10 @@ class Run:
         self.log.close()
         self.request = self.request.without_inputs()
         self._payloads.clear()
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        self._services.replicas.forget(self)
         self.finished.set()
 
     # --- the cache -----------------------------------------------------------------------------------------
@@ -348,7 +358,8 @@ class Run:
                 self.refused(step, ErrorInfo("E003", text, "ExecutionError", ("ExecutionError",)))
             else:
                 misses.append(step)
-        self._queue(misses)
+        # One of them may have ended the others, by a failure after which nothing starts.
+        self._queue([step for step in misses if self.settled[step] is None])
 
     def _hit(self, step: int, entry: CacheEntry) -> None:
         self._hits.add(step)
