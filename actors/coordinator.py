@@ -228,11 +228,11 @@ class Coordinator:
         acquainted = all(self._pools.knows(policy.tool) for policy in request.policies if policy.tool)
         if not acquainted or request.client not in self._leases:
             return Answer("", stranger=True)
-        if self._pools.queued() + len(request.steps) > self._settings.max_queued:
-            raise BusyError(f"{self._pools.queued()} operations are waiting (max_queued)", 1.0)
         run_id = f"{self._incarnation}-{request.token}"
         if (known := self._runs.get(run_id)) is not None:
             return known
+        if self._pools.queued() + len(request.steps) > self._settings.max_queued:
+            raise BusyError(f"{self._pools.queued()} operations are waiting (max_queued)", 1.0)
         services = Services(
             settings=self._settings,
             replicas=self._pools,

@@ -37,10 +37,15 @@ class Gate:
         self._under_way: tuple[int, int] | None = None
         self._woken = False
         self._opening = False
+        self._runs = 0
 
     def forgettable(self, now: float) -> bool:
-        """Whether a new gate would let the next step through just as this one."""
-        return not self._line and not self._inside and self._pacer.next_start(now) <= now
+        """Whether no run needs it any more, and a new gate would let the next step through just as this one."""
+        return not self._runs and not self._line and not self._inside and self._pacer.next_start(now) <= now
+
+    def opened_to(self, runs: int) -> None:
+        """So many more runs use this gate (or fewer, below 0): also one of which no step stands here now."""
+        self._runs += runs
 
     def adjust(self, limits: Limits) -> None:
         """Change the limits for everything that was not let through yet."""

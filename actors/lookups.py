@@ -12,7 +12,7 @@ from aiecs_ray import keys, packing
 from aiecs_ray.backend import CacheEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from aiecs_ray.backend import CacheLink
     from aiecs_ray.messages import Input, Policy, RunRequest
@@ -31,7 +31,7 @@ class Lookups:
     Args:
         request: the run.
         cache: the way to the cache.
-        payload_of: the result of a step that has completed.
+        payloads: the results of steps that have completed, as long as somebody may need them.
         token: random bytes, for values that have no content hash.
     """
 
@@ -39,12 +39,12 @@ class Lookups:
         self,
         request: RunRequest,
         cache: CacheLink,
-        payload_of: Callable[[int], Any],
+        payloads: Mapping[int, Any],
         token: Callable[[int], bytes],
     ) -> None:
         self._request = request
         self._cache = cache
-        self._payload_of = payload_of
+        self._payloads = payloads
         self._token = token
         self._identities: dict[int, bytes] = {}
         self._keys: dict[int, str] = {}
@@ -183,7 +183,10 @@ class Lookups:
         if source.kind == "object":
             return self._request.object_ids[source.place]
         if source.place not in self._identities:
-            self._identities[source.place] = self._identify(self._payload_of(source.place))
+            if source.place not in self._payloads:
+                # The run ended while the cache was asked.
+                return None
+            self._identities[source.place] = self._identify(self._payloads[source.place])
         return self._identities[source.place]
 
     def _identify(self, payload: Any) -> bytes:

@@ -231,7 +231,8 @@ class Pools:
         member.flights.pop(flight.work.id, None)
         if not member.flights:
             member.idle_since = self._clock()
-        for step in list(flight.open):
+        # Of a chain the last one first: the end of a step ends those that wait for it, as if they had not been sent.
+        for step in reversed(list(flight.open)) if flight.work.chain else list(flight.open):
             if member.died is None:
                 flight.run.returned(step)
             else:

@@ -48,7 +48,7 @@ class Run:
         self._payloads: dict[int, Any] = {}
         self._sizes: dict[int, tuple[int, str, float]] = {}
         self._hits: set[int] = set()
-        self._lookups = Lookups(request, services.cache, self._payloads.__getitem__, services.token)
+        self._lookups = Lookups(request, services.cache, self._payloads, services.token)
         self._stopped_by: TaskStatus | None = None
         self._overdue: dict[int, ErrorInfo] = {}
         self._progress: dict[int, tuple[float, float | None, str]] = {}
@@ -70,6 +70,8 @@ class Run:
 
     def begin(self) -> None:
         """Start; a run of no steps is finished at once."""
+        if self._services.gate is not None:
+            self._services.gate.opened_to(1)
         self.log.add(EventKind.RUN_STARTED, data={"steps": len(self.request.steps), "mode": self.request.mode})
         if self.request.deadline is not None:
             self._call_later(self.request.deadline, self._expire)
@@ -195,7 +197,8 @@ class Run:
             policy, files = self.policy(following), self.request.steps[following].files
             if policy.tool != tool or self._services.gate is not None or following in self.alone:
                 return False
-            if policy.cache == "only":
+            # In a segment nothing would ask the cache, and nothing would count a deadline from when the step can start.
+            if policy.cache == "only" or policy.deadline is not None:
                 return False
             # A step that the cache might answer leaves the segment, unless its key needs a result of the segment.
             if not self._lookups.possible(following) or self._lookups.is_missing(following):
@@ -240,6 +243,9 @@ class Run:
     def _perform(self, actions: Actions) -> None:
         for ending in actions.ended:
             self._record(ending)
+        for ending in actions.ended:
+            # Not before all are recorded: the gate must not let through what has just ended.
+            self._leave(ending.step)
         for step in actions.free:
             self._drop(step)
         if actions.ready:
@@ -290,7 +296,6 @@ class Run:
                 data["uncacheable"] = reason
         kind = EventKind.STEP_SKIPPED if ending.skipped else _KINDS[ending.status]
         self.log.add(kind, step, data)
-        self._leave(step)
 
     def _drop(self, step: int) -> None:
         self._payloads.pop(step, None)
@@ -316,7 +321,12 @@ class Run:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
+        if self._overdue or (self.request.stop_on_failure and self.status is not TaskStatus.COMPLETED):
+            # Steps that ended while they waited for a replica: their tickets would wait on, and ask for replicas.
+            self._services.replicas.withdraw(self)
         self._services.replicas.forget(self)
+        if self._services.gate is not None:
+            self._services.gate.opened_to(-1)
         self.finished.set()
 
     # --- the cache -----------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
 
 from aiecs_ray.backend import ReplicaDied
@@ -59,8 +60,10 @@ class Watch:
             return shortest
         except TimeoutError:
             # It does not even answer: its interpreter is held by a C call, or the process is stopped.
-            if self._clock() - flight.touched >= shortest and flight is next(iter(member.flights.values())):
-                self._time_out(flight, next(iter(flight.open)))
+            step, first = next(iter(flight.open), None), next(iter(member.flights.values()), None)
+            limit = math.inf if step is None else flight.limits.get(step, math.inf)
+            if step is not None and flight is first and self._clock() - flight.touched >= limit:
+                self._time_out(flight, step)
                 member.replica.kill()
             return shortest
         left = [shortest]

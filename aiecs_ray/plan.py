@@ -200,6 +200,9 @@ class Plan:
         if not self._is_out(step):
             return Actions()
         if started is False:
+            if self._steps[step].idempotent:
+                # It may have begun in company: nobody asks, but it is not told as one that never started.
+                self._taken_back.add(step)
             return self.returned(step)
         if self._winding_up is not None:
             return self._finish(step, *self._winding_up)
@@ -362,7 +365,8 @@ class Plan:
             reason = UpstreamFailedError(cause, self._steps[cause].spec, _VERB[self._state[cause]])
             self._reasons[key] = failures.of_runtime(reason) if key[1] else _cancelled(str(reason))
         self._cause[step] = cause
-        self._end(step, State.CANCELLED, self._reasons[key], actions, skipped=not self._tries[step])
+        begun = self._tries[step] or step in self._taken_back
+        self._end(step, State.CANCELLED, self._reasons[key], actions, skipped=not begun)
 
 
 _VERB = {State.FAILED: "failed", State.TIMED_OUT: "timed out", State.CANCELLED: "was cancelled"}

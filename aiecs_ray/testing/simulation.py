@@ -85,7 +85,7 @@ class _Simulation:
     async def run(self) -> None:
         await Driver(self._world, self._backend, self._coordinator).play()
         world = self._world
-        slow = SLOWEST * (world.faults.slow_message > 0) + PATIENCE * (world.faults.cache_silent > 0)
+        slow = SLOWEST * (world.faults.slow_message > 0) + PATIENCE * (world.faults.cache_silent + world.faults.cache_slow > 0)
         await asyncio.sleep(3 * world.scenario.settings.grace + QUIET + slow)
         self._judge_memory()
         await self._coordinator.shut_down()
