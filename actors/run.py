@@ -81,6 +81,8 @@ class Run:
             self._perform(self.plan.begin())
 
     async def _begin_informed(self) -> None:
+        # The first step could start now: a cache that is slow to answer must not give it more time.
+        self._set_deadlines([0])
         await self._lookups.ask_early()
         self._perform(self.plan.begin())
 

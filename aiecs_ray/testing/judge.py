@@ -135,7 +135,9 @@ class _Verdict:
         self._judge_code(step, error, settled)
 
     def _judge_code(self, step: int, error: ErrorInfo, settled: Settled) -> None:
-        repeated = settled.attempts > 1 and error.type_name in (
+        policy = self.request.policies[self.request.steps[step].policy]
+        exhausted = settled.attempts >= policy.retry.attempts or not policy.idempotent
+        repeated = exhausted and settled.attempts > 1 and error.type_name in (
             "ConnectionResetError",
             "ReplicaLostError",
             "OperationTimeoutError",
