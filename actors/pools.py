@@ -106,6 +106,11 @@ class Pools:
             for ticket in pool.queue.remove(lambda ticket: is_meant(ticket.run.policy(ticket.step).spec))
         ]
 
+    def forget(self, run: Run) -> None:
+        """A run is over: tell it nothing more."""
+        for pool in self._pools.values():
+            pool.runs.pop(run.id, None)
+
     def stop(self, run: Run, steps: Sequence[int], *, verdict: ErrorInfo | None) -> None:
         """Stop the work that holds these steps; without answer within the grace period its replica is killed."""
         wanted = set(steps)
@@ -265,7 +270,8 @@ class Pools:
         if not member.flights:
             member.idle_since = self._clock()
             member.exclusive = False
-        flight.abandon(list(flight.open))
+        # Of a chain the last one first: the end of a step ends those that wait for it, as if they had not been sent.
+        flight.abandon(reversed(list(flight.open)) if flight.work.chain else list(flight.open))
         if member.yielding and not member.flights:
             self._scaler.remove(member)
         self._feed(pool)

@@ -17,7 +17,7 @@ from aiecs_ray.plan import Plan
 from aiecs_ray.plan_values import Actions, Ending, PlanStep
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from aiecs_ray.backend import CacheEntry
     from aiecs_ray.deaths import Fate
@@ -52,7 +52,7 @@ class Run:
         self._payloads: dict[int, Any] = {}
         self._sizes: dict[int, tuple[int, str, float]] = {}
         self._hits: set[int] = set()
-        self._lookups = Lookups(request, services.cache, self._payloads.__getitem__, services.token)
+        self._lookups = Lookups(request, services.cache, self._payloads, services.token)
         self._admission = Admission(self, services.guards, request.limits)
         self._stopped_by: TaskStatus | None = None
         self._overdue: dict[int, ErrorInfo] = {}
@@ -61,6 +61,8 @@ class Run:
         """Steps that were under way with others when a replica died: they are sent again one by one."""
         self._tasks = Tasks()
         self.remaking = Remaking(self, services.begin)
+        self._timers: list[asyncio.TimerHandle] = []
+        """Deadlines and waits; cancelled at the end, or one far away would keep the run in memory until then."""
         policies = request.policies
         self.plan = Plan(
             [_plan_step(step.inputs, step.after, policies[step.policy]) for step in request.steps],
@@ -76,13 +78,15 @@ class Run:
         """Start; a run of no steps is finished at once."""
         self.log.add(EventKind.RUN_STARTED, data={"steps": len(self.request.steps), "mode": self.request.mode})
         if self.request.deadline is not None:
-            asyncio.get_running_loop().call_later(self.request.deadline, self._expire)
+            self._call_later(self.request.deadline, self._expire)
         if self.request.mode == "sequence" and len(self.request.steps) > 1:
             self._tasks.spawn(self._begin_informed())
         else:
             self._perform(self.plan.begin())
 
     async def _begin_informed(self) -> None:
+        # The first step could start now: a cache that is slow to answer must not give it more time.
+        self._set_deadlines([0])
         await self._lookups.ask_early()
         self._perform(self.plan.begin())
 
@@ -247,6 +251,9 @@ class Run:
             policy, files = self.policy(following), self.request.steps[following].files
             if policy.tool != tool or self._admission.stands_alone(following) or following in self.alone:
                 return False
+            # In a segment nothing would ask the cache, and nothing would count a deadline from when the step can start.
+            if policy.cache == "only" or policy.deadline is not None:
+                return False
             # A step that the cache might answer leaves the segment, unless its key needs a result of the segment.
             if not self._lookups.possible(following) or self._lookups.is_missing(following):
                 return True
@@ -290,16 +297,18 @@ class Run:
     def _perform(self, actions: Actions) -> None:
         for ending in actions.ended:
             self._record(ending)
+        for ending in actions.ended:
+            # Not before all are recorded: no limit must let through what has just ended.
+            self._admission.left(ending.step)
         for step in actions.free:
             self._drop(step)
         if actions.ready:
             self._set_deadlines(actions.ready)
             self._admission.enter(actions.ready)
-        loop = asyncio.get_running_loop()
         for step, seconds in actions.delayed:
             self._admission.left(step)
             self.log.add(EventKind.STEP_RETRYING, step, {"attempt": self.plan.tries(step), "seconds": seconds})
-            loop.call_later(seconds, self._due, step)
+            self._call_later(seconds, self._due, step)
         if self.plan.done and not self.remaking.active and not self.finished.is_set():
             self._finish()
 
@@ -308,7 +317,10 @@ class Run:
         for step in steps:
             deadline = self.policy(step).deadline
             if deadline is not None and not self.plan.tries(step):
-                asyncio.get_running_loop().call_later(deadline, self._expire_step, step, deadline)
+                self._call_later(deadline, self._expire_step, step, deadline)
+
+    def _call_later(self, seconds: float, function: Callable[..., None], *args: Any) -> None:
+        self._timers.append(asyncio.get_running_loop().call_later(seconds, function, *args))
 
     def _due(self, step: int) -> None:
         self._perform(self.plan.due(step))
@@ -332,7 +344,6 @@ class Run:
         kind = EventKind.STEP_SKIPPED if ending.skipped else _KINDS[ending.status]
         self.log.add(kind, step, data)
         self._services.backlog.ended()
-        self._admission.left(step)
 
     def _drop(self, step: int) -> None:
         self._payloads.pop(step, None)
@@ -355,6 +366,14 @@ class Run:
         self.log.close()
         self.request = self.remaking.leave()
         self._payloads.clear()
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        if self._overdue or (self.request.stop_on_failure and self.status is not TaskStatus.COMPLETED):
+            # Steps that ended while they waited for a replica: their tickets would wait on, and ask for replicas.
+            self._services.replicas.withdraw(self)
+        self._services.replicas.forget(self)
+        self._admission.over()
         self.finished.set()
 
     # --- the cache -----------------------------------------------------------------------------------------
@@ -400,7 +419,8 @@ class Run:
                 self.refused(step, ErrorInfo("E003", text, "ExecutionError", ("ExecutionError",)))
             else:
                 misses.append(step)
-        self._admission.proceed(misses)
+        # One of them may have ended the others, by a failure after which nothing starts.
+        self._admission.proceed([step for step in misses if self.settled[step] is None])
 
     def _hit(self, step: int, entry: CacheEntry) -> None:
         self._hits.add(step)

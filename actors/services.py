@@ -34,6 +34,9 @@ class Replicas(Protocol):
     def withdraw(self, run: Run) -> None:
         """Forget the waiting tickets of a run."""
 
+    def forget(self, run: Run) -> None:
+        """A run is over: tell it nothing more."""
+
 
 class Services(NamedTuple):
     """What a run uses of its coordinator."""

@@ -60,11 +60,12 @@ class Watch:
             return shortest
         except TimeoutError:
             # It does not even answer: its interpreter is held by a C call, or the process is stopped.
-            if self._clock() - flight.touched >= shortest:
+            elapsed = self._clock() - flight.touched
+            overdue = [step for step in flight.open if elapsed >= flight.limits.get(step, math.inf)]
+            for step in overdue:
                 # Which of them had begun its ledger will tell.
-                for step in list(flight.open):
-                    if self._clock() - flight.touched >= flight.limits.get(step, math.inf):
-                        self._time_out(flight, step)
+                self._time_out(flight, step)
+            if overdue:
                 member.replica.kill()
             return shortest
         left = [shortest]

@@ -208,7 +208,11 @@ class Plan:
         if self._winding_up is not None:
             return self._finish(step, *self._winding_up)
         if self._steps[step].idempotent or started is False:
-            return self._again(step, error, State.FAILED, wait=False) if guilty else self.returned(step)
+            if guilty:
+                return self._again(step, error, State.FAILED, wait=False)
+            # It began in company: no attempt is counted, but it is not told as one that never started.
+            self._taken_back.add(step)
+            return self.returned(step)
         text = f"Outcome unknown: {error.message}; the operation is not idempotent, so it was not run again"
         code = ErrorCode.EXECUTION_ERROR.value
         return self._finish(step, State.FAILED, ErrorInfo(code, text, "OutcomeUnknownError", ("OutcomeUnknownError",)))
@@ -378,7 +382,8 @@ class Plan:
             reason = UpstreamFailedError(cause, self._steps[cause].spec, _VERB[self._state[cause]])
             self._reasons[key] = failures.of_runtime(reason) if key[1] else _cancelled(str(reason))
         self._cause[step] = cause
-        self._end(step, State.CANCELLED, self._reasons[key], actions, skipped=not self._tries[step])
+        begun = self._tries[step] or step in self._taken_back
+        self._end(step, State.CANCELLED, self._reasons[key], actions, skipped=not begun)
 
 
 _VERB = {State.FAILED: "failed", State.TIMED_OUT: "timed out", State.CANCELLED: "was cancelled"}
