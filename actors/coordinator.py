@@ -11,7 +11,10 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aiecs_ray.actors.explaining import explain
 from aiecs_ray.actors.gate import Gate
+from aiecs_ray.actors.joins import Joins
+from aiecs_ray.actors.outbox import Outbox
 from aiecs_ray.actors.pools import Pools
 from aiecs_ray.actors.run import Run
 from aiecs_ray.actors.services import Services
@@ -61,6 +64,10 @@ class RunStatus(NamedTuple):
     specs: tuple[str, ...] = ()
 
 
+def _call_soon(function: Callable[..., object], *args: Any) -> None:
+    asyncio.get_running_loop().call_soon(function, *args)
+
+
 class Coordinator:
     """Holds every run of a cluster.
 
@@ -93,6 +100,8 @@ class Coordinator:
         self._expired: OrderedDict[str, None] = OrderedDict()
         self._leases: dict[str, Any] = {}
         self._gates: dict[str, Gate] = {}
+        self._joins = Joins(_call_soon)
+        self._outbox = Outbox(backend.cache, _call_soon)
         self._keeper: asyncio.Task[None] | None = None
         self._operations: dict[str, int] = {}
 
@@ -206,10 +215,15 @@ class Coordinator:
             "runs": {"active": sum(not run.finished.is_set() for run in self._runs.values()), "kept": len(self._runs)},
             "operations": dict(self._operations),
             "queued": self._pools.queued(),
+            "joining": self._joins.waiting,
             "tools": self._pools.counts(),
             "result_bytes": sum(run.bytes for run in self._runs.values()),
             "clients": len(self._leases),
         }
+
+    async def explain(self, request: RunRequest) -> dict[str, Any]:
+        """Say what the cache has to do with the only step of a request, which is not run."""
+        return await explain(request, self._outbox, self._token)
 
     async def shut_down(self) -> None:
         """Cancel every run and end every replica."""
@@ -236,7 +250,8 @@ class Coordinator:
         services = Services(
             settings=self._settings,
             replicas=self._pools,
-            cache=self._backend.cache,
+            cache=self._outbox,
+            joins=self._joins,
             random=self._random,
             token=self._token,
             clock=self._clock,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from aiecs_ray.actors.answers import Answers
 from aiecs_ray.actors.events import EventLog
 from aiecs_ray.actors.lookups import Lookups
 from aiecs_ray.actors.services import Services, Ticket
@@ -12,7 +13,7 @@ from aiecs_ray.actors.tasks import Tasks
 from aiecs_ray.messages import ErrorInfo, EventKind, Item, RunRequest, Settled, Work
 from aiecs_ray.model import TaskStatus
 from aiecs_ray.plan import Plan
-from aiecs_ray.plan_values import Actions, Ending, PlanStep
+from aiecs_ray.plan_values import Actions, Ending, PlanStep, State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +49,8 @@ class Run:
         self._payloads: dict[int, Any] = {}
         self._sizes: dict[int, tuple[int, str, float]] = {}
         self._hits: set[int] = set()
-        self._lookups = Lookups(request, services.cache, self._payloads.__getitem__, services.token)
+        lookups = Lookups(request, services.cache, self._payloads.__getitem__, services.token)
+        self._answers = Answers(self, lookups, services.joins)
         self._stopped_by: TaskStatus | None = None
         self._overdue: dict[int, ErrorInfo] = {}
         self._progress: dict[int, tuple[float, float | None, str]] = {}
@@ -77,7 +79,7 @@ class Run:
             self._perform(self.plan.begin())
 
     async def _begin_informed(self) -> None:
-        await self._lookups.ask_early()
+        await self._answers.ask_early()
         self._perform(self.plan.begin())
 
     def cancel(self, message: str = "Cancelled") -> None:
@@ -112,6 +114,7 @@ class Run:
         self.plan.handed(steps)
         if at_once:
             self.note_started(steps[0])
+        self._answers.dispatched(steps)
         if self._services.gate is not None:
             for step in steps:
                 self._services.gate.dispatched(self, step)
@@ -119,6 +122,7 @@ class Run:
     def note_started(self, step: int) -> None:
         """A step has started, as far as can be told from outside."""
         self.plan.started(step)
+        self._answers.started(step)
         self.log.add(EventKind.STEP_STARTED, step, {"attempt": self.plan.tries(step), "spec": self.policy(step).spec})
 
     def outcome(self, outcome: Outcome, verdict: ErrorInfo | None) -> None:
@@ -128,10 +132,11 @@ class Run:
             self.report(step, outcome.progress)
         if outcome.kind == "value":
             self._keep(step, outcome.payload, outcome.size, outcome.summary, outcome.seconds)
-            self._lookups.store(step, outcome.payload, outcome.size, outcome.summary, outcome.seconds)
-            actions = self.plan.succeeded(step)
-        elif outcome.kind == "cancelled":
+            self._complete(step, self._answers.store(outcome))
+            return
+        if outcome.kind == "cancelled":
             actions = self._timed_out(step, verdict) if verdict is not None else self.plan.stopped(step)
+            self._stand_back(step)
         else:
             assert outcome.error is not None
             self._sizes[step] = (0, "", outcome.seconds)
@@ -150,7 +155,14 @@ class Run:
         if step in self._overdue:
             self._perform(self._timed_out(step, self._overdue[step]))
         else:
-            self._perform(self.plan.returned(step))
+            actions = self.plan.returned(step)
+            self._stand_back(step)
+            self._perform(actions)
+
+    def _stand_back(self, step: int) -> None:
+        """A step that waits for others again must not be waited for: two runs could wait for each other."""
+        if self.plan.state(step) is State.WAITING:
+            self._answers.left(step)
 
     def _timed_out(self, step: int, verdict: ErrorInfo) -> Actions:
         final = step in self._overdue or self._stopped_by is not None
@@ -174,6 +186,7 @@ class Run:
             actions = self._timed_out(step, verdict)
         else:
             actions = self.plan.lost(step, error, started=started)
+            self._stand_back(step)
         self._perform(actions)
 
     def refused(self, step: int, error: ErrorInfo) -> None:
@@ -194,7 +207,7 @@ class Run:
             if policy.tool != tool or self._services.gate is not None or following in self.alone:
                 return False
             # A step that the cache might answer leaves the segment, unless its key needs a result of the segment.
-            if not self._lookups.possible(following) or self._lookups.is_missing(following):
+            if not self._answers.expected(following):
                 return True
             return self._waits_for_result(following) and not files
 
@@ -240,10 +253,7 @@ class Run:
             self._drop(step)
         if actions.ready:
             self._set_deadlines(actions.ready)
-            if self._services.gate is None:
-                self.admit(actions.ready)
-            else:
-                self._services.gate.enter(self, actions.ready)
+            self.let_in(actions.ready)
         loop = asyncio.get_running_loop()
         for step, seconds in actions.delayed:
             self._leave(step)
@@ -251,6 +261,13 @@ class Run:
             loop.call_later(seconds, self._due, step)
         if self.plan.done and not self.finished.is_set():
             self._finish()
+
+    def let_in(self, steps: list[int]) -> None:
+        """Go on with steps that are ready, as soon as their gate lets them through."""
+        if self._services.gate is None:
+            self.admit(steps)
+        else:
+            self._services.gate.enter(self, steps)
 
     def _set_deadlines(self, steps: Sequence[int]) -> None:
         """The deadline of an operation counts from when it could first start."""
@@ -279,12 +296,14 @@ class Run:
         if error is not None:
             data.update(code=error.code, message=error.message)
         else:
-            data.update(from_cache=from_cache, size=size, summary=summary)
-            if reason := self.request.steps[step].uncacheable:
+            data.update(from_cache=from_cache, joined=self._answers.was_joined(step), size=size, summary=summary)
+            if reason := self._answers.uncacheable(step):
                 data["uncacheable"] = reason
         kind = EventKind.STEP_SKIPPED if ending.skipped else _KINDS[ending.status]
         self.log.add(kind, step, data)
         self._leave(step)
+        ran = tries > 0 and self._stopped_by is None
+        self._answers.left(step, failed=ran and status in ("failed", "timed_out"))
 
     def _drop(self, step: int) -> None:
         self._payloads.pop(step, None)
@@ -320,42 +339,42 @@ class Run:
             elif (refusal := self.request.steps[step].refusal) is not None:
                 # Not at once: the steps after it are admitted in turn, and a run may have any number of them.
                 asyncio.get_running_loop().call_soon(self.refused, step, refusal)
-            elif self._lookups.possible(step) and not self.plan.tries(step):
+            elif self._answers.possible(step) and not self.plan.tries(step):
                 look_up.append(step)
             else:
                 run.append(step)
         if look_up:
-            self._tasks.spawn(self._look_up(look_up))
-        self._queue(run)
+            self._tasks.spawn(self._answers.look_up(look_up))
+        self.queue(run)
 
-    def _queue(self, steps: Sequence[int]) -> None:
+    def queue(self, steps: Sequence[int]) -> None:
+        """Let steps wait for replicas of their tools."""
         by_tool: dict[str, list[Ticket]] = {}
         for step in steps:
             by_tool.setdefault(self.policy(step).tool, []).append(Ticket(self, step))
         for tool, tickets in by_tool.items():
             self._services.replicas.enqueue(tool, tickets)
 
-    async def _look_up(self, steps: list[int]) -> None:
-        hits = await self._lookups.find(steps)
-        misses = []
-        for step in steps:
-            if self.settled[step] is not None:
-                continue
-            if (entry := hits.get(step)) is not None:
-                self._hit(step, entry)
-            elif self.policy(step).cache == "only":
-                text = f"{self.policy(step).spec} is not in the cache, and cache='only' forbids running it"
-                self.refused(step, ErrorInfo("E003", text, "ExecutionError", ("ExecutionError",)))
-            else:
-                misses.append(step)
-        self._queue(misses)
+    def waits_elsewhere(self, step: int) -> None:
+        """A step waits for an identical one: it counts as a start, and holds no place at the gate meanwhile."""
+        if self._services.gate is not None:
+            self._services.gate.dispatched(self, step)
+            self._leave(step)
 
-    def _hit(self, step: int, entry: CacheEntry) -> None:
+    def hit(self, step: int, entry: CacheEntry) -> None:
+        """Complete a step with a result that was made before, or elsewhere."""
         self._hits.add(step)
         if self._services.gate is not None:
             self._services.gate.dispatched(self, step)
         self._keep(step, entry.payload, entry.size, entry.summary, 0.0)
+        self._complete(step, entry)
+
+    def _complete(self, step: int, entry: CacheEntry | None) -> None:
+        waiting = self._answers.completed(step)
         self._perform(self.plan.succeeded(step))
+        for answers, other in waiting:
+            assert entry is not None
+            answers.joined(other, entry)
 
     def _keep(self, step: int, payload: Any, size: int, summary: str, seconds: float) -> None:
         self._payloads[step] = payload

@@ -58,6 +58,7 @@ class Policy(NamedTuple):
     version: str = ""
     """Code version of the tool, a part of every cache key."""
     priority: int = 0
+    tags: tuple[str, ...] = ()
 
 
 class Input(NamedTuple):
@@ -202,6 +203,10 @@ class Outcome(NamedTuple):
     seconds: float = 0.0
     progress: tuple[float, float | None, str] | None = None
     """What the operation reported last."""
+    ttl: float | None = None
+    """Seconds for which its result may be cached, where the operation computes that from the result; 0: not at all."""
+    uncacheable: str = ""
+    """Why its result cannot be cached."""
 
 
 class Settled(NamedTuple):
@@ -228,7 +233,8 @@ class EventKind(StrEnum):
     STEP_STARTED = "step_started"
     """``spec``, ``attempt``."""
     STEP_COMPLETED = "step_completed"
-    """``spec``, ``seconds``, ``attempts``, ``from_cache``, ``size`` in bytes, ``summary`` of the result."""
+    """``spec``, ``seconds``, ``attempts``, ``from_cache``, ``joined`` (the result is that of an identical operation
+    which was under way), ``size`` in bytes, ``summary`` of the result, and ``uncacheable``, where it is, with why."""
     STEP_FAILED = "step_failed"
     """``spec``, ``seconds``, ``attempts``, ``code``, ``message``; so have the three that follow."""
     STEP_TIMED_OUT = "step_timed_out"

@@ -176,6 +176,7 @@ class _Request:
             scope=declared["scope"],
             version=tool.version,
             priority=operation.priority,
+            tags=declared["tags"],
         )
         found = (self._number(policy), info)
         if operation.is_plain:

@@ -37,8 +37,7 @@ def open_all(settled: Sequence[Settled], fetch: Callable[[Sequence[Any]], list[P
 
 
 def _is_reference(step: Settled) -> bool:
-    payload = step.payload
-    return step.status == "completed" and not (type(payload) in (bytes, packing.Packed) or packing.inline(payload))
+    return step.status == "completed" and not packing.is_small(step.payload)
 
 
 def _open(step: Settled, fetched: Packed | Exception | None) -> Opened:

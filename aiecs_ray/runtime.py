@@ -10,13 +10,14 @@ import weakref
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from aiecs_ray.cache_view import CacheView
 from aiecs_ray.catalog import Catalog
 from aiecs_ray.collector import undisturbed
 from aiecs_ray.context import Context
 from aiecs_ray.errors import DSLEvaluationError, InvalidInputError, RuntimeUnavailableError
 from aiecs_ray.operation import seconds
 from aiecs_ray.prepare import Preparer
-from aiecs_ray.proxies import CacheView, Tools
+from aiecs_ray.proxies import Tools
 from aiecs_ray.quoting import shorten
 from aiecs_ray.registry import DEFAULT
 from aiecs_ray.results import Opened, open_all, to_step_result, to_value
@@ -352,10 +353,10 @@ class Runtime:
         self._check_open()
         return self._link.request(method, *args)
 
-    def cache_request(self, method: str, *args: Any) -> Any:
-        """Call the cache and wait for its answer."""
+    def cache_request(self, method: str, *args: Any, timeout: float | None = None) -> Any:
+        """Call the cache and wait for its answer, for ``timeout`` seconds at most."""
         self._check_open()
-        return self._link.cache_request(method, *args).result()
+        return self._link.cache_request(method, *args).result(timeout)
 
     def _greet(self) -> dict[str, Any]:
         """Introduce this client to the coordinator; again, when that was restarted."""

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from aiecs_ray.store import Missing, Store
 
-MAX_ENTRIES, MAX_BYTES, DEFAULT_TTL = 4, 100, 10.0
+MAX_ENTRIES, MAX_BYTES, DEFAULT_TTL, OWNER_BYTES = 4, 100, 10.0, 60
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -22,8 +22,10 @@ class StoreMachine(RuleBasedStateMachine):
         super().__init__()
         self.now = 0.0
         self.told: list[tuple[str, int, str]] = []
-        self.store: Store[int] = Store(MAX_ENTRIES, MAX_BYTES, DEFAULT_TTL, lambda: self.now, self.tell)
-        self.model: OrderedDict[str, tuple[int, int, float, str]] = OrderedDict()
+        self.store: Store[int] = Store(
+            MAX_ENTRIES, MAX_BYTES, DEFAULT_TTL, lambda: self.now, self.tell, owner_bytes=OWNER_BYTES
+        )
+        self.model: OrderedDict[str, tuple[int, int, float, str, str | None]] = OrderedDict()
         self.left: list[tuple[str, int, str]] = []
         self.hits = self.misses = self.serial = 0
 
@@ -39,6 +41,9 @@ class StoreMachine(RuleBasedStateMachine):
             self.drop(key, "expired")
         return len(expired)
 
+    def held_by(self, owner: str) -> int:
+        return sum(item[1] for item in self.model.values() if item[4] == owner)
+
     def held(self) -> int:
         return sum(item[1] for item in self.model.values())
 
@@ -47,21 +52,25 @@ class StoreMachine(RuleBasedStateMachine):
         size=st.integers(0, MAX_BYTES + 5),
         ttl=st.sampled_from([None, Missing.MISSING, 1.0, 5.0, 30.0]),
         tag=st.sampled_from("xy"),
+        owner=st.sampled_from([None, "ann", "bob"]),
     )
-    def put(self, key: str, size: int, ttl: Any, tag: str) -> None:
+    def put(self, key: str, size: int, ttl: Any, tag: str, owner: str | None) -> None:
         self.serial += 1
         if key in self.model:
             self.drop(key, "replaced")
-        fits = size <= MAX_BYTES
+        fits = size <= (MAX_BYTES if owner is None else OWNER_BYTES)
         if fits:
-            if len(self.model) >= MAX_ENTRIES or self.held() + size > MAX_BYTES:
+            over = owner is not None and self.held_by(owner) + size > OWNER_BYTES
+            if over or len(self.model) >= MAX_ENTRIES or self.held() + size > MAX_BYTES:
                 self.drop_expired()
+            while owner is not None and self.held_by(owner) + size > OWNER_BYTES:
+                self.drop(next(one for one, item in self.model.items() if item[4] == owner), "quota")
             while len(self.model) >= MAX_ENTRIES or self.held() + size > MAX_BYTES:
                 self.drop(next(iter(self.model)), "size")
             seconds = {None: math.inf, Missing.MISSING: DEFAULT_TTL}.get(ttl, ttl)
-            self.model[key] = (self.serial, size, self.now + seconds, tag)
+            self.model[key] = (self.serial, size, self.now + seconds, tag, owner)
 
-        assert self.store.put(key, self.serial, size=size, ttl=ttl, tags={"tag": tag}) is fits
+        assert self.store.put(key, self.serial, size=size, ttl=ttl, tags={"tag": tag}, owner=owner) is fits
 
     @rule(key=keys)
     def get(self, key: str) -> None:
@@ -116,6 +125,10 @@ class StoreMachine(RuleBasedStateMachine):
         stats = self.store.stats
         assert (stats.entries, stats.bytes) == (len(self.model), self.held())
         assert stats.bytes <= MAX_BYTES
+        assert all(self.held_by(owner) <= OWNER_BYTES for owner in ("ann", "bob"))
+        assert {owner: share.bytes for owner, share in self.store._shares.items()} == {
+            owner: self.held_by(owner) for owner in {item[4] for item in self.model.values()} if owner is not None
+        }
         assert (stats.hits, stats.misses) == (self.hits, self.misses)
         assert sorted(self.told) == sorted(self.left)
         assert {reason: n for reason, n in stats.evictions.items() if n} == Counter(r for _, _, r in self.left)
