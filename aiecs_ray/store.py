@@ -126,6 +126,7 @@ class Store(Generic[T]):
         self._deadlines: list[tuple[float, int, str]] = []
         self._serial = itertools.count()
         self._owner_bytes = max_bytes if owner_bytes is None else min(owner_bytes, max_bytes)
+        self._shared_out = owner_bytes is not None
         self._shares: dict[str, _Share] = {}
         self._hits = self._misses = 0
         self._evictions: Counter[Reason] = Counter()
@@ -172,6 +173,8 @@ class Store(Generic[T]):
         lifetime = self._default_ttl if ttl is Missing.MISSING else _checked(ttl)
         if size < 0:
             raise ValueError(f"size must not be negative: {size}")
+        if not self._shared_out:
+            owner = None
         self._drop(key, "replaced")
         if not self.fits(size, owner):
             return False

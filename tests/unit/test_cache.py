@@ -140,6 +140,14 @@ def test_a_user_fills_only_its_share_and_loses_what_it_used_longest_ago(clock: C
     assert cache.stats()["evictions"]["quota"] == 1
 
 
+def test_without_shares_nobody_runs_out_of_one(clock: Clock) -> None:
+    cache = make(clock)
+
+    cache.put_many([entry(str(n), 30 * KB) for n in range(4)])
+
+    assert (cache.stats()["evictions"]["size"], cache.stats()["evictions"]["quota"]) == (1, 0)
+
+
 def test_what_everybody_may_read_is_in_nobodys_share(clock: Clock) -> None:
     cache = make(clock, cache_user_share=0.2)
 
