@@ -150,7 +150,9 @@ def walk(steps: int, seed: int) -> None:
             case 0 | 1 | 2 | 3 | 4 | 5 | 6:
                 ttl = random.choice([None, Missing.MISSING, 1.0, 5.0, 30.0])
                 owner = random.choice([None, "ann", "bob"])
-                machine.put(key=key, size=random.randrange(MAX_BYTES + 6), ttl=ttl, tag=random.choice("xy"), owner=owner)
+                machine.put(
+                    key=key, size=random.randrange(MAX_BYTES + 6), ttl=ttl, tag=random.choice("xy"), owner=owner
+                )
             case 7 | 8 | 9 | 10 | 11:
                 machine.get(key=key)
             case 12 | 13:
