@@ -94,17 +94,12 @@ class Answers:
         self._run.waits_elsewhere(step)
         return False
 
-    def dispatched(self, steps: Sequence[int]) -> None:
-        """Steps were sent to a replica: the later ones were not looked up, but others may wait for them."""
-        for step in steps[1:]:
-            self._lead(step)
-
     def started(self, step: int) -> None:
-        """A step has started: if its key had to wait for results of its own segment, they are here now."""
-        self._lookups.complete_key(step)
-        self._lead(step)
+        """A step has started: others may wait for it from now on, also if it was not looked up itself.
 
-    def _lead(self, step: int) -> None:
+        Not from when it was sent along in a segment: they would wait for everything before it there.
+        """
+        self._lookups.complete_key(step)
         if (key := self._lookups.joinable_key(step)) is not None:
             self._joins.enter(key, self, step, timeout=self._run.policy(step).timeout, wait=False)
 

@@ -114,7 +114,6 @@ class Run:
         self.plan.handed(steps)
         if at_once:
             self.note_started(steps[0])
-        self._answers.dispatched(steps)
         if self._services.gate is not None:
             for step in steps:
                 self._services.gate.dispatched(self, step)

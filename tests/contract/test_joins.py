@@ -346,12 +346,29 @@ def test_a_result_that_was_shared_is_an_input_like_any_other(
     assert len(ledger) == 2
 
 
-def test_who_waits_holds_no_place_in_a_batch(mill: Runtime, ledger: Ledger, user: str) -> None:
-    config = {"rate_limit_requests_per_second": None, "batch_size": 1}
-    executor = OperationExecutor(config=config, runtime=mill)
-    operations = [op("mill.quick", ledger=ledger.path, what=7, user_id=user, task_id="t")] * 6
+def test_nobody_waits_for_what_stands_before_an_identical_step(
+    mill: Runtime, ledger: Ledger, gate: Gate, user: str
+) -> None:
+    operations = [op("mill.grind", ledger=ledger.path, gate=gate.port), op("mill.quick", ledger=ledger.path, what=2)]
+    run = mill.submit(operations, user_id=user)
+    body = gate.arrival()
 
-    values = asyncio.run(executor.batch_execute_operations(operations))
+    assert mill.call("mill.quick", operations[1]["params"], user_id=user) == 2
 
-    assert values == [7] * 6
-    assert len(ledger) == 1
+    body.let_go()
+    assert [result.result for result in run.result()] == ["rye flour", 2]
+
+
+def test_who_waits_holds_no_place_in_a_batch(
+    mill: Runtime, threads: ThreadPoolExecutor, ledger: Ledger, gate: Gate, user: str
+) -> None:
+    executor = OperationExecutor(config={"rate_limit_requests_per_second": None, "batch_size": 2}, runtime=mill)
+    context = {"ledger": ledger.path, "gate": gate.port, "user_id": user, "task_id": "t"}
+    operations = [op("mill.grind", grain=grain, **context) for grain in ("rye", "rye", "oat")]
+
+    values = threads.submit(asyncio.run, executor.batch_execute_operations(operations))
+
+    for body in gate.arrivals(2):
+        body.let_go()
+    assert values.result() == ["rye flour", "rye flour", "oat flour"]
+    assert len(ledger) == 2
