@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiecs_ray.actors.admission import Guards
 from aiecs_ray.actors.breakers import Breakers
+from aiecs_ray.actors.explaining import explain
 from aiecs_ray.actors.gate import Gates
+from aiecs_ray.actors.joins import Joins
 from aiecs_ray.actors.limit_table import LimitTable
+from aiecs_ray.actors.outbox import Outbox
 from aiecs_ray.actors.pools import Pools
 from aiecs_ray.actors.run import Run
 from aiecs_ray.actors.services import Services
 from aiecs_ray.errors import BusyError, InvalidOperationsError, ResultExpiredError, RunLostError
 from aiecs_ray.messages import PROTOCOL, Event, Limits, RunRequest, Settled, ToolSpec
 from aiecs_ray.model import TaskStatus
-from aiecs_ray.packing import is_reference
+from aiecs_ray.packing import is_small
 from aiecs_ray.queueing import Backlog
 
 if TYPE_CHECKING:
@@ -71,6 +74,10 @@ class RunStatus(NamedTuple):
     specs: tuple[str, ...] = ()
 
 
+def _call_soon(function: Callable[..., object], *args: Any) -> None:
+    asyncio.get_running_loop().call_soon(function, *args)
+
+
 class Coordinator:
     """Holds every run of a cluster.
 
@@ -104,6 +111,8 @@ class Coordinator:
         self._leases: dict[str, Any] = {}
         self._guards = self._make_guards()
         self._backlog = Backlog(settings.max_queued)
+        self._joins = Joins(_call_soon)
+        self._outbox = Outbox(backend.cache, _call_soon)
         self._keeper: asyncio.Task[None] | None = None
         self._operations: dict[str, int] = {}
 
@@ -148,7 +157,7 @@ class Coordinator:
             return run
         await run.finished.wait()
         page = self._page(run, 0)
-        if page.following is None and not any(is_reference(settled.payload) for settled in page.settled):
+        if page.following is None and all(is_small(settled.payload) for settled in page.settled):
             self._forget(run)
         return Answer(run.id, page)
 
@@ -241,10 +250,15 @@ class Coordinator:
             "queued": self._pools.queued(),
             "limits": self._guards.table.view(),
             "breakers": self._guards.breakers.view(),
+            "joining": self._joins.waiting,
             "tools": self._pools.counts(),
             "result_bytes": sum(run.bytes for run in self._runs.values()),
             "clients": len(self._leases),
         }
+
+    async def explain(self, request: RunRequest) -> dict[str, Any]:
+        """Say what the cache has to do with the only step of a request, which is not run."""
+        return await explain(request, self._outbox, self._token)
 
     async def shut_down(self) -> None:
         """Cancel every run and end every replica."""
@@ -279,7 +293,8 @@ class Coordinator:
         services = Services(
             settings=self._settings,
             replicas=self._pools,
-            cache=self._backend.cache,
+            cache=self._outbox,
+            joins=self._joins,
             random=self._random,
             token=self._token,
             clock=self._clock,

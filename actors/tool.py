@@ -16,7 +16,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiecs_ray import failures, packing
-from aiecs_ray.actors.body import Body, Throttle
+from aiecs_ray.actors.body import Body, Throttle, lifetime
 from aiecs_ray.actors.ledger import Ledger
 from aiecs_ray.backend import Running, Stopped
 from aiecs_ray.binding import Binder
@@ -328,9 +328,11 @@ class ToolHost:
         seconds = self._clock() - body.since
         self._took[item.operation] = seconds
         last = body.emit.last
+        ttl, uncacheable = lifetime(self._operations[item.operation].options.ttl, result)
         if packing.inline(result):
             kind = type(result).__name__
-            return Outcome(item.step, item.attempt, "value", result, 8, kind, None, seconds, last), None
+            outcome = Outcome(item.step, item.attempt, "value", result, 8, kind, None, seconds, last)
+            return outcome._replace(ttl=ttl, uncacheable=uncacheable), None
         if isinstance(result, _CODE) or result is self._tool:
             raise ResultInvalidError(f"a {type(result).__name__} is not data; return a value")
         packed = packing.pack(result, trial=True)
@@ -340,7 +342,8 @@ class ToolHost:
         large = packed.size > self._inline_limit
         payload = None if large else packing.to_payload(packed)
         summary = packing.summarise(result)
-        return Outcome(item.step, item.attempt, "value", payload, packed.size, summary, None, seconds, last), packed
+        outcome = Outcome(item.step, item.attempt, "value", payload, packed.size, summary, None, seconds, last)
+        return outcome._replace(ttl=ttl, uncacheable=uncacheable), packed
 
     def _failed(self, body: Body, item: Item, error: BaseException) -> Outcome:
         seconds = self._clock() - body.since

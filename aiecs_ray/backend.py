@@ -77,6 +77,21 @@ class Replica(Protocol):
         """Wait until nothing of the replica can run any more, and return what it left."""
 
 
+class KeyParts(NamedTuple):
+    """What a cache key is made of, beside tool and operation."""
+
+    version: str
+    scope: str
+    owner: tuple[str, str]
+    """User and task of the call."""
+    params: bytes
+    """Digest of the parameters."""
+    inputs: tuple[tuple[bytes, ...], ...] = ()
+    """Identities of the results that the parameters refer to."""
+    files: tuple[bytes, ...] = ()
+    """States of the files that they name."""
+
+
 class CacheEntry(NamedTuple):
     """A cached result; ``generation`` is new at each computation."""
 
@@ -91,16 +106,41 @@ class CacheEntry(NamedTuple):
     task_id: str = ""
     seconds: float = 0.0
     ttl: float | None = None
+    tags: tuple[str, ...] = ()
+    """Labels of the operation."""
+    parts: KeyParts | None = None
+
+    @property
+    def spec(self) -> str:
+        """The operation as users call it."""
+        return f"{self.tool}.{self.operation}"
+
+
+class Note(NamedTuple):
+    """Something that the cache counts and cannot see: ``kind`` is "joined" or "uncacheable"."""
+
+    kind: str
+    operation: str
+    reason: str = ""
+    times: int = 1
+    seconds: float = 0.0
+    """Seconds of work that were saved."""
 
 
 class CacheLink(Protocol):
     """The coordinator's way to the shared cache."""
 
-    async def get_many(self, keys: Sequence[str]) -> list[CacheEntry | None]:
-        """Return the entries under ``keys``, None where there is none."""
+    async def get_many(self, keys: Sequence[str], operations: Sequence[str]) -> list[CacheEntry | None]:
+        """Return the entries under ``keys``, None where there is none; ``operations`` says who asks for each."""
 
     def put_many(self, entries: Sequence[CacheEntry]) -> None:
         """Store ``entries``; a later ``get_many`` of this link sees them."""
+
+    def note(self, notes: Sequence[Note]) -> None:
+        """Count what happened outside of the cache."""
+
+    async def explain(self, parts: KeyParts, operation: str, key: str) -> dict[str, Any]:
+        """Say whether there is an entry under ``key``, or what sets it apart from the nearest one."""
 
 
 class Backend(Protocol):

@@ -27,11 +27,14 @@ class Client(Protocol):
     def request(self, method: str, *args: Any) -> Any:
         """Call the coordinator and wait for its answer."""
 
-    def cache_request(self, method: str, *args: Any) -> Any:
-        """Call the cache and wait for its answer."""
+    def cache_request(self, method: str, *args: Any, timeout: float | None = None) -> Any:
+        """Call the cache and wait for its answer, for ``timeout`` seconds at most."""
 
     def prepare(self, operations: Any, options: RunOptions) -> Prepared:
         """Check a list of operations and make a request of it."""
+
+    def execute(self, prepared: Prepared) -> list[Opened]:
+        """Run a request to its end."""
 
     def start_execute(self, prepared: Prepared) -> concurrent.futures.Future[Any]:
         """Send a request that is answered when the run has ended."""

@@ -87,9 +87,15 @@ class Settings(BaseSettings):
     cache_entries: Count = 10_000
     """Entries of the shared cache; 0 switches it off."""
     cache_bytes: Count | None = None
-    """Bytes that the values of the shared cache may take together; None: three tenths of the object store."""
+    """Bytes that the values of the shared cache may take together; None: three tenths of its node's object store."""
     cache_ttl: SecondsOrZero = 3600.0
     """Seconds for which a cached value lives, unless its operation says otherwise; 0: for ever."""
+    cache_user_share: Annotated[float, _NotBool, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
+    """Share of ``cache_bytes`` that the results of one user may fill; global results belong to nobody."""
+    cache_dir: str | None = None
+    """Directory in which cached results survive the cluster; the cache's node must be able to write to it."""
+    cache_dir_bytes: Count = 10 * 2**30
+    """Bytes that the files in ``cache_dir`` may take together."""
     event_limit: Positive = 100_000
     """Events kept of one run; the oldest go first."""
     max_queued: Positive = 1_000_000

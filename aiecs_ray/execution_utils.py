@@ -310,7 +310,7 @@ class ExecutionUtils(ICacheProvider):
                 "status": "healthy",
                 "timestamp": time.time(),
                 "cache_size": len(self._cache),
-                "version": _version(),
+                "version": version(),
             }
         except Exception as error:  # noqa: BLE001  # whatever is wrong, a health check answers
             return {"status": "unhealthy", "error": str(error)}
@@ -384,7 +384,8 @@ class SmartExecutionUtils(ExecutionUtils):
         return most_exact({**PROFILES, **self._operation_retries}, name, name) or self._default_retry()
 
 
-def _version() -> str:
+def version() -> str:
+    """Return the version of this package, or "unknown"."""
     try:
         return importlib.metadata.version("aiecs-ray")
     except importlib.metadata.PackageNotFoundError:

@@ -27,7 +27,7 @@ from aiecs_ray.outstanding import Outstanding
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 
-    from aiecs_ray.backend import CacheEntry, CacheLink, Running, Stopped
+    from aiecs_ray.backend import CacheEntry, CacheLink, KeyParts, Note, Running, Stopped
     from aiecs_ray.config import Settings
     from aiecs_ray.messages import ErrorInfo, Outcome, ToolSpec, Work
     from aiecs_ray.packing import Packed
@@ -175,11 +175,17 @@ class _CacheLink:
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
 
-    async def get_many(self, keys: Sequence[str]) -> list[CacheEntry | None]:
-        return self._cache.get_many(keys)
+    async def get_many(self, keys: Sequence[str], operations: Sequence[str]) -> list[CacheEntry | None]:
+        return self._cache.get_many(keys, operations)
 
     def put_many(self, entries: Sequence[CacheEntry]) -> None:
         self._cache.put_many(entries)
+
+    def note(self, notes: Sequence[Note]) -> None:
+        self._cache.note(notes)
+
+    async def explain(self, parts: KeyParts, operation: str, key: str) -> dict[str, Any]:
+        return self._cache.explain(parts, operation, key)
 
 
 def read(reference: LocalRef) -> Packed:
@@ -225,7 +231,7 @@ class InProcessLink:
     address = "inprocess"
 
     def __init__(self, settings: Settings) -> None:
-        self._cache = Cache(settings, adopt=lambda payload: payload)
+        self._cache = Cache(settings, adopt=lambda payload: payload, fetch=read, keep=LocalRef)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="aiecs-ray coordinator", daemon=True)
         self._thread.start()
@@ -286,6 +292,7 @@ class InProcessLink:
             if self._closed:
                 return
             self._closed = True
+        self._cache.close()
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(timeout=10)
         self._outstanding.end(_closed_error())
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -77,6 +77,7 @@ class Policy(NamedTuple):
     priority: int = 0
     weight: int = 1
     """Units that one start counts against the limits it passes."""
+    tags: tuple[str, ...] = ()
 
 
 class Input(NamedTuple):
@@ -245,6 +246,10 @@ class Outcome(NamedTuple):
     """What the operation reported last."""
     lost: int | None = None
     """Which of its inputs is gone, when that is the error."""
+    ttl: float | None = None
+    """Seconds for which its result may be cached, where the operation computes that from the result; 0: not at all."""
+    uncacheable: str = ""
+    """Why its result cannot be cached."""
 
 
 class Settled(NamedTuple):
@@ -271,7 +276,8 @@ class EventKind(StrEnum):
     STEP_STARTED = "step_started"
     """``spec``, ``attempt``."""
     STEP_COMPLETED = "step_completed"
-    """``spec``, ``seconds``, ``attempts``, ``from_cache``, ``size`` in bytes, ``summary`` of the result."""
+    """``spec``, ``seconds``, ``attempts``, ``from_cache``, ``joined`` (the result is that of an identical operation
+    which was under way), ``size`` in bytes, ``summary`` of the result, and ``uncacheable``, where it is, with why."""
     STEP_FAILED = "step_failed"
     """``spec``, ``seconds``, ``attempts``, ``code``, ``message``; so have the three that follow."""
     STEP_TIMED_OUT = "step_timed_out"

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 COORDINATOR_CALLS = 20_000
 """Calls of clients that may wait in the coordinator at once."""
 CACHE_FRACTION = 0.3
-"""Share of the object store that cached results may fill, unless the settings say a number of bytes."""
+"""Share of its node's object store that cached results may fill, unless the settings say a number of bytes."""
 
 
 class _CoordinatorActor(Coordinator):
@@ -59,7 +59,8 @@ class _CacheActor(Cache):
     """The cache in a process of its own: one call at a time, in the order they come."""
 
     def __init__(self, values: dict[str, Any]) -> None:
-        super().__init__(Settings(**values), adopt=_adopt)
+        restarted = bool(ray.get_runtime_context().was_current_actor_reconstructed)
+        super().__init__(Settings(**values), adopt=_adopt, fetch=fetch_one, keep=_keep, restarted=restarted)
 
 
 def _adopt(payload: Any) -> Any:
@@ -67,18 +68,22 @@ def _adopt(payload: Any) -> Any:
     if type(payload) is not RayRef:
         return payload
     try:
-        packed = fetch_one(payload)
-        # What Ray read from the store it cannot write again as it is; as a buffer it can, without a copy in between.
-        buffers = tuple(pickle.PickleBuffer(memoryview(buffer)) for buffer in packed.buffers)
-        return RayRef(ray.put([Packed(packed.header, buffers)]), 0)
+        return _keep(fetch_one(payload))
     except ray.exceptions.RayError as error:
         logger.warning("a result was lost before the cache could copy it: %s", type(error).__name__)
         return Missing.MISSING
 
 
+def _keep(packed: Packed) -> RayRef:
+    # What Ray read from the store it cannot write again as it is; as a buffer it can, without a copy in between.
+    buffers = tuple(pickle.PickleBuffer(memoryview(buffer)) for buffer in packed.buffers)
+    return RayRef(ray.put([Packed(packed.header, buffers)]), 0)
+
+
 def _shared_actors(settings: Settings) -> tuple[Any, Any]:
     suffix = f"v{PROTOCOL}"
     cache_name, name = f"aiecs_ray_cache_{suffix}", f"aiecs_ray_coordinator_{suffix}"
+    home = _head_or_own_node()
     options: dict[str, Any] = {
         "namespace": settings.namespace,
         "lifetime": "detached",
@@ -88,12 +93,16 @@ def _shared_actors(settings: Settings) -> tuple[Any, Any]:
         "max_task_retries": 0,
         # A client's own environment belongs to its tools; the shared actors outlive it.
         "runtime_env": {},
-        "scheduling_strategy": NodeAffinitySchedulingStrategy(_head_or_own_node(), soft=True),
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(home, soft=True),
     }
     values = settings.model_dump()
-    store = sum(node["Resources"].get("object_store_memory", 0.0) for node in list_nodes() if node["Alive"])
+    stores = {
+        node["NodeID"]: node["Resources"].get("object_store_memory", 0.0) for node in list_nodes() if node["Alive"]
+    }
+    store = sum(stores.values())
     if settings.cache_bytes is None:
-        values["cache_bytes"] = int(store * CACHE_FRACTION)
+        # What the cache copies lies on its own node.
+        values["cache_bytes"] = int((stores.get(home) or min(stores.values())) * CACHE_FRACTION)
     cache = ray.remote(_CacheActor).options(name=cache_name, **options).remote(values)
     result_bytes = int(store * settings.result_fraction)
     coordinator = (

@@ -16,13 +16,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from aiecs_ray.actors.ledger import crash_path, end_process, lead_group, open_ledger, take_remains
 from aiecs_ray.actors.tool import Large, ToolHost
 from aiecs_ray.backend import Remains, ReplicaDied
+from aiecs_ray.errors import RuntimeUnavailableError
 
 if TYPE_CHECKING:
     import concurrent.futures
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from aiecs_ray.actors.ledger import Whereabouts
-    from aiecs_ray.backend import CacheEntry, CacheLink, Running, Stopped
+    from aiecs_ray.backend import CacheEntry, CacheLink, KeyParts, Note, Running, Stopped
     from aiecs_ray.config import Settings
     from aiecs_ray.messages import ErrorInfo, Outcome, ToolSpec, Work
     from aiecs_ray.packing import Packed
@@ -212,9 +213,9 @@ class _CacheLink:
     def __init__(self, actor: Any) -> None:
         self._actor = actor
 
-    async def get_many(self, keys: Sequence[str]) -> list[CacheEntry | None]:
+    async def get_many(self, keys: Sequence[str], operations: Sequence[str]) -> list[CacheEntry | None]:
         try:
-            return await self._actor.get_many.remote(keys)  # type: ignore[no-any-return]
+            return await self._actor.get_many.remote(keys, operations)  # type: ignore[no-any-return]
         except ray.exceptions.RayError as error:
             # Without its cache the runtime is slower, not wrong.
             logger.warning("the cache does not answer, so nothing is taken from it: %s", type(error).__name__)
@@ -222,6 +223,15 @@ class _CacheLink:
 
     def put_many(self, entries: Sequence[CacheEntry]) -> None:
         self._actor.put_many.remote(entries).future().add_done_callback(_warn_if_failed)
+
+    def note(self, notes: Sequence[Note]) -> None:
+        self._actor.note.remote(notes)
+
+    async def explain(self, parts: KeyParts, operation: str, key: str) -> dict[str, Any]:
+        try:
+            return await self._actor.explain.remote(parts, operation, key)  # type: ignore[no-any-return]
+        except ray.exceptions.RayError as error:
+            raise RuntimeUnavailableError(f"the cache does not answer: {cause_of_death(error)}") from error
 
 
 def _warn_if_failed(done: concurrent.futures.Future[None]) -> None:

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from aiecs_ray.cache_view import CacheView
 from aiecs_ray.catalog import Catalog
 from aiecs_ray.collector import undisturbed
 from aiecs_ray.context import Context
@@ -17,9 +18,9 @@ from aiecs_ray.controls import Controls
 from aiecs_ray.errors import DSLEvaluationError, InvalidInputError, RuntimeUnavailableError
 from aiecs_ray.messages import Limits
 from aiecs_ray.operation import seconds
-from aiecs_ray.packing import is_reference
+from aiecs_ray.packing import is_small
 from aiecs_ray.prepare import Preparer
-from aiecs_ray.proxies import CacheView, Tools
+from aiecs_ray.proxies import Tools
 from aiecs_ray.quoting import shorten
 from aiecs_ray.registry import DEFAULT
 from aiecs_ray.results import Opened, open_all, to_step_result, to_value
@@ -341,7 +342,7 @@ class Runtime(Controls):
         assert answer.page is not None
         page = answer.page
         opened = self.open(answer.run, range(len(page.settled)), page.settled)
-        kept = page.following is not None or any(is_reference(settled.payload) for settled in page.settled)
+        kept = page.following is not None or not all(is_small(settled.payload) for settled in page.settled)
         while page.following is not None:
             page = self.request("results", answer.run, page.following)
             opened.extend(self.open(answer.run, range(len(opened), len(opened) + len(page.settled)), page.settled))
@@ -369,10 +370,10 @@ class Runtime(Controls):
         self._check_open()
         return self._link.request(method, *args)
 
-    def cache_request(self, method: str, *args: Any) -> Any:
-        """Call the cache and wait for its answer."""
+    def cache_request(self, method: str, *args: Any, timeout: float | None = None) -> Any:
+        """Call the cache and wait for its answer, for ``timeout`` seconds at most."""
         self._check_open()
-        return self._link.cache_request(method, *args).result()
+        return self._link.cache_request(method, *args).result(timeout)
 
     def _greet(self) -> dict[str, Any]:
         """Introduce this client to the coordinator; again, when that was restarted."""

@@ -1,0 +1,147 @@
+"""Identical operations under way: one of them runs, the others wait and get its result.
+
+Two steps are identical when they have the same cache key, so the same tool, code, scope and parameters. The first one
+*leads*: it asks the cache and runs. The others are *waiting*: they hold no replica and no place at a gate. When the
+leader completes, all get its result; when it does not, the first one that waits leads on, with its own retries and
+limits. Because only a step that waits for nothing but its own turn can lead, nobody ever waits in a circle.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from aiecs_ray.backend import CacheEntry
+
+FAILURES = 2
+"""After so many leaders that failed, the operation is taken to be at fault, and the others run side by side."""
+
+
+class Member(Protocol):
+    """A run whose steps may be identical to others."""
+
+    def joined(self, step: int, entry: CacheEntry) -> None:
+        """Complete a step with the result of an identical one."""
+
+    def take_over(self, step: int) -> None:
+        """Go on with a step that waited, as if it had just become ready."""
+
+
+Place = tuple[Member, int]
+"""A step of a run."""
+
+
+class _Group:
+    """Identical steps."""
+
+    __slots__ = ("failures", "leader", "limit", "waiting")
+
+    def __init__(self) -> None:
+        self.leader: Place | None = None
+        self.limit = math.inf
+        """Seconds that an attempt of the leader may take."""
+        self.waiting: dict[Place, float] = {}
+        """Who waits, in the order they came, with the seconds that their own attempts may take."""
+        self.failures = 0
+
+
+class Joins:
+    """Knows which steps of all runs are identical. All methods run on the coordinator's event loop.
+
+    Args:
+        call_soon: runs something once the present event has been dealt with; a run that ends tells of its steps one
+            after the other, and none of them is to lead in between.
+    """
+
+    def __init__(self, call_soon: Callable[..., object]) -> None:
+        self._call_soon = call_soon
+        self._groups: dict[str, _Group] = {}
+        self._key_of: dict[Place, str] = {}
+        self._alone: set[Place] = set()
+        """Steps that run beside others, because leaders before them failed."""
+
+    @property
+    def waiting(self) -> int:
+        """How many steps wait for an identical one."""
+        return sum(len(group.waiting) for group in self._groups.values())
+
+    def is_led_by_other(self, key: str, run: Member, step: int) -> bool:
+        """Whether an identical step is under way already."""
+        group = self._groups.get(key)
+        return group is not None and group.leader is not None and group.leader != (run, step)
+
+    def enter(self, key: str, run: Member, step: int, *, timeout: float | None = None, wait: bool = True) -> bool:
+        """Return True when the step has to be run, False when it waits for an identical one.
+
+        It waits only for attempts that are limited at least as strictly as its own ``timeout``, so that it never waits
+        longer than it would run. With ``wait=False`` it runs in any case, and leads if nobody does.
+        """
+        place: Place = (run, step)
+        if place in self._alone:
+            return True
+        limit = math.inf if timeout is None else timeout
+        group = self._groups.setdefault(key, _Group())
+        if group.leader is None or group.leader == place:
+            group.leader, group.limit = place, limit
+            self._key_of[place] = key
+            return True
+        if not wait or group.limit > limit:
+            return True
+        group.waiting[place] = limit
+        self._key_of[place] = key
+        return False
+
+    def completed(self, run: Member, step: int) -> Sequence[Place]:
+        """The leader has its result: return who waits for it, and does so no longer."""
+        key = self._key_of.get((run, step))
+        group = self._leave((run, step))
+        return [] if group is None or key is None else self._disband(key)
+
+    def left(self, run: Member, step: int, *, failed: bool = False) -> None:
+        """A step has ended, or waits for others again; ``failed`` when it ran and did not complete."""
+        place: Place = (run, step)
+        self._alone.discard(place)
+        key = self._key_of.get(place)
+        group = self._leave(place)
+        if group is None or key is None:
+            return
+        group.failures += failed
+        self._call_soon(self._go_on, key, group)
+
+    def _leave(self, place: Place) -> _Group | None:
+        """Take a step out; return its group if it led it."""
+        key = self._key_of.pop(place, None)
+        group = None if key is None else self._groups.get(key)
+        if group is None:
+            return None
+        if group.leader == place:
+            group.leader = None
+            return group
+        group.waiting.pop(place, None)
+        return None
+
+    def _disband(self, key: str) -> Sequence[Place]:
+        waiting = list(self._groups.pop(key).waiting)
+        for place in waiting:
+            self._key_of.pop(place, None)
+        return waiting
+
+    def _go_on(self, key: str, group: _Group) -> None:
+        """The leader is gone: let the next one lead, or everybody run."""
+        if self._groups.get(key) is not group or group.leader is not None:
+            return
+        if not group.waiting:
+            del self._groups[key]
+        elif group.failures >= FAILURES:
+            released = self._disband(key)
+            self._alone.update(released)
+            for run, step in released:
+                run.take_over(step)
+        else:
+            # The strictest one, so that nobody waits for attempts that are limited less than their own.
+            run, step = group.leader = min(group.waiting, key=group.waiting.__getitem__)
+            group.limit = group.waiting.pop(group.leader)
+            run.take_over(step)
