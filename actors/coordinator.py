@@ -7,10 +7,10 @@ those below it as opaque bytes, so that no user code runs here.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aiecs_ray.actors.clock import steady_time
 from aiecs_ray.actors.gate import Gate
 from aiecs_ray.actors.pools import Pools
 from aiecs_ray.actors.run import Run
@@ -81,13 +81,13 @@ class Coordinator:
         result_bytes: int,
         random: Callable[[], float],
         token: Callable[[int], bytes],
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._backend = backend
         self._settings = settings
         self._incarnation = incarnation
         self._result_bytes = result_bytes
-        self._random, self._token, self._clock = random, token, clock
+        self._random, self._token, self._clock = random, token, clock or steady_time()
         self._pools = Pools(backend, settings, lambda: asyncio.get_running_loop().time())
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._expired: OrderedDict[str, None] = OrderedDict()

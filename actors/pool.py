@@ -37,6 +37,9 @@ class Pool:
         """Runs that wait for replicas of this tool, or did."""
         self.draining = False
         self.crashes: list[float] = []
+        self.broken: tuple[float, ErrorInfo] | None = None
+        """What the constructor raised, and until when that stands."""
+        self.init_pause = settings.init_pause
         self.blocked_since: float | None = None
         """Since when steps wait that no ready replica takes."""
         self.window = settings.window
@@ -93,7 +96,8 @@ class Pool:
 
     def _retry_at(self) -> float:
         """After a crash the next start waits: half a second, doubled with each crash of the last minute."""
-        return self.crashes[-1] + 0.25 * 2 ** len(self.crashes) if self.crashes else 0.0
+        crashed = self.crashes[-1] + 0.25 * 2 ** len(self.crashes) if self.crashes else 0.0
+        return max(crashed, self.broken[0]) if self.broken else crashed
 
 
 def _needs(options: Mapping[str, Any]) -> dict[str, float]:

@@ -80,6 +80,7 @@ class Scaler:
         now = self._clock()
         totals = total(self._nodes)
         cpus = max(1, int(totals.get("CPU", 1)))
+        self._refuse_broken(now)
         self._refuse_infeasible()
         free = dict(totals)
         for pool in self._pools.values():
@@ -100,6 +101,17 @@ class Scaler:
             self._wake.cancel()
         delay = max(0.0, when - self._clock()) + 0.001
         self._wake = asyncio.get_running_loop().call_later(delay, self.soon)
+
+    def _refuse_broken(self, now: float) -> None:
+        """A constructor that has just failed would fail again: work gets its error until it is tried once more."""
+        for pool in self._pools.values():
+            if pool.broken is not None and not pool.members:
+                until, error = pool.broken
+                if now < until and pool.queue:
+                    text = f"{error.message} (it is tried again in {until - now:.1f}s)"
+                    self._refuse(pool, error._replace(message=text))
+                elif now >= until:
+                    pool.broken = None
 
     def _refuse_infeasible(self) -> None:
         for pool in self._pools.values():
@@ -136,10 +148,12 @@ class Scaler:
             self._crashed(pool, member, death)
             return
         if error is not None:
+            pool.broken = (self._clock() + pool.init_pause, error)
             self.remove(member)
             self._refuse(pool, error)
             return
         pool.crashes.clear()
+        pool.broken = None
         pool.tell(EventKind.REPLICA_STARTED, {"seconds": self._clock() - member.idle_since})
         member.ready = True
         member.idle_since = self._clock()

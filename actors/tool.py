@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import platform
 import queue
 import threading
 import time
@@ -15,12 +16,12 @@ from collections import OrderedDict
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiecs_ray import failures, packing
+from aiecs_ray import failures, masking, packing
 from aiecs_ray.actors.body import Body, Throttle
 from aiecs_ray.backend import Running, Stopped
 from aiecs_ray.binding import Binder
 from aiecs_ray.definition import describe
-from aiecs_ray.errors import AiecsError, ResultInvalidError
+from aiecs_ray.errors import AiecsError, ResultInvalidError, ResultTooLargeError
 from aiecs_ray.messages import ErrorInfo, Item, Outcome, ToolSpec, Work
 from aiecs_ray.packing import Packed
 from aiecs_ray.reference import look_up
@@ -30,6 +31,7 @@ from aiecs_ray.shipping import load
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from aiecs_ray.backend import Link
     from aiecs_ray.definition import OperationDef
 
 QUICK = 0.002
@@ -64,18 +66,23 @@ class ToolHost:
         fetch: gets a large value for the reference that a backend made of it.
         report: sends (run, step, done, total, message) to the coordinator.
         inline_limit: results up to this many bytes travel inside their outcome.
+        most: larger results are refused.
+        home: opens a way to the coordinator, for operations that call others.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what it lives on, by name
         self,
         spec: ToolSpec,
         *,
         fetch: Callable[[Any], Packed],
         report: Callable[[str, int, float, float | None, str], None],
         inline_limit: int,
+        most: int = 2**63,
+        home: Callable[[], Link] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._spec = spec
+        self._most, self._home = most, home
         self._fetch = fetch
         self._report = report
         self._inline_limit = inline_limit
@@ -112,6 +119,9 @@ class ToolHost:
             message = (
                 f"Tool '{self._spec.name}' cannot be constructed: {type(error).__name__}: {failures.text_of(error)}"
             )
+            if isinstance(error, ImportError):
+                # What is installed may differ from node to node.
+                message += f" (on node {platform.node()})"
             return info._replace(message=message, type_names=("ToolInitError", *info.type_names))
         return None
 
@@ -214,7 +224,7 @@ class ToolHost:
             try:
                 with attempt_scope(body.attempt):
                     function, arguments = self._prepare(work, item, made)
-                    body.own = True
+                    body.own, body.arguments = True, arguments
                     result = function(**arguments)
                     if inspect.isawaitable(result) and not packing.is_foreign(result):
                         result = self._await(result)
@@ -234,7 +244,7 @@ class ToolHost:
                 # Fetching a large input waits for the network; the loop has other operations to run.
                 prepare = asyncio.to_thread(self._prepare, work, item, made) if item.inputs else None
                 function, arguments = await prepare if prepare is not None else self._prepare(work, item, made)
-                body.own = True
+                body.own, body.arguments = True, arguments
                 result = await function(**arguments)
             return self._done(body, item, result)
         except BaseException as error:  # noqa: BLE001  # as in _run
@@ -258,6 +268,8 @@ class ToolHost:
             user_id=work.user_id,
             task_id=work.task_id,
             step=item.step,
+            calls=(*work.calls, f"{self._spec.name}.{item.operation}"),
+            home=self._home,
         )
         body = Body(work.id, item.step, attempt, emit, self._clock())
         with self._lock:
@@ -318,6 +330,9 @@ class ToolHost:
         if self._spec.options.get("stateful"):
             # What the tool does to its own state later must not be seen in a result that it returned before.
             packed = packed.copy()
+        if packed.size > self._most:
+            text = f"the result has {packed.size} bytes, more than {self._most} (max_result_bytes): return its parts"
+            raise ResultTooLargeError(f"{text}, or a path to it")
         large = packed.size > self._inline_limit
         payload = None if large else packing.to_payload(packed)
         summary = packing.summarise(result)
@@ -334,6 +349,7 @@ class ToolHost:
             info = failures.of_runtime(error)
         else:
             info = failures.of_tool(error, item.operation)
+        info = masking.masked(info, masking.secrets_in(body.arguments))
         last = body.emit.last
         return Outcome(item.step, item.attempt, "error", error=info, seconds=seconds, progress=last)
 

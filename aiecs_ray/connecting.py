@@ -9,6 +9,7 @@ from aiecs_ray.config import Settings
 from aiecs_ray.errors import InvalidInputError
 from aiecs_ray.inprocess import InProcessLink
 from aiecs_ray.quoting import shorten
+from aiecs_ray.running import current
 from aiecs_ray.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def connect(  # noqa: PLR0913  # by name
 
     Args:
         address: None: the cluster of ``RAY_ADDRESS``, or a Ray that this process is already connected to, or else a
-            private one on this machine that ends with the runtime. "local": a private one. "auto": the one running
+            private one on this machine that ends with the runtime; inside an operation that runs in a replica: the
+            runtime that runs it. "local": a private one. "auto": the one running
             on this machine. "host:port": that one. "inprocess": no Ray at all, tools run as threads of this process.
         settings: otherwise read from the environment (``AIECS_RAY_*``).
         runtime_env: Ray's runtime environment for the replicas of this client's tools.
@@ -42,6 +44,9 @@ def connect(  # noqa: PLR0913  # by name
         RuntimeUnavailableError: nothing answers at the address.
         InvalidConfigError: a setting is wrong.
     """
+    attempt = current()
+    if address is None and settings is None and attempt is not None and attempt.home is not None:
+        return Runtime(attempt.home(), Settings.load(), registry=registry, runtime_env=runtime_env)
     settings = settings if settings is not None else Settings.load()
     if address == "inprocess":
         return Runtime(InProcessLink(settings), settings, registry=registry, runtime_env=runtime_env)

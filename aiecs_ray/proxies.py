@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.errors import InvalidInputError
+from aiecs_ray.running import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -84,8 +85,13 @@ class CacheView:
         tags = {name: value for name, value in given.items() if value is not None}
         if not tags:
             raise InvalidInputError("say what to invalidate: tool=, operation=, user_id= or task_id=")
-        return self._runtime.cache_request("purge", tags)  # type: ignore[no-any-return]
+        return self._runtime.cache_request("purge", {**tags, **_own()})  # type: ignore[no-any-return]
 
     def clear(self) -> int:
-        """Delete every entry, and return how many there were."""
-        return self._runtime.cache_request("purge", {})  # type: ignore[no-any-return]
+        """Delete every entry, and return how many there were; inside an operation of a user only that user's."""
+        return self._runtime.cache_request("purge", _own())  # type: ignore[no-any-return]
+
+
+def _own() -> dict[str, str]:
+    attempt = current()
+    return {} if attempt is None or not attempt.user_id else {"user_id": attempt.user_id}

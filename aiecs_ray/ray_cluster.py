@@ -10,7 +10,7 @@ import tempfile
 import threading
 from typing import TYPE_CHECKING, Any
 
-from aiecs_ray.errors import RuntimeUnavailableError
+from aiecs_ray.errors import AuthenticationError, RuntimeUnavailableError
 from aiecs_ray.quoting import shorten
 
 # Under `uv run` Ray would build a second environment for every worker.
@@ -18,8 +18,10 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 # A call after the end of a cluster must fail, and not start another one.
 os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 
+import grpc
 import ray  # it reads the variable when it is imported
 from ray._private.authentication import authentication_token_setup as token_setup
+from ray._private.authentication.grpc_authentication_client_interceptor import _get_authentication_metadata_tuple
 from ray._private.runtime_env.py_modules import upload_py_modules_if_needed
 from ray._private.runtime_env.working_dir import upload_working_dir_if_needed
 from ray.experimental import internal_kv
@@ -98,6 +100,7 @@ def join(
             # A cluster that asks for the token gets it; ray.init by itself sends it only to one that it finds itself.
             logging.getLogger(token_setup.__name__).setLevel(logging.ERROR)
             token_setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+            _knock(target, settings.connect_timeout)
         try:
             ray.init(
                 address=target,
@@ -162,3 +165,22 @@ def _probe(address: str, timeout: float) -> None:
             "or connect() without an address for a private one"
         )
         raise RuntimeUnavailableError(text) from error
+
+
+_ASK = "/ray.rpc.NodeInfoGcsService/GetClusterId"
+_REFUSED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+
+
+def _knock(address: str, timeout: float) -> None:
+    """Ask the head for its id: with a wrong token ``ray.init`` would wait for 20 seconds, and not say why."""
+    if address == "auto" or address.startswith("ray://"):
+        return
+    with grpc.insecure_channel(address) as channel:
+        ask = channel.unary_unary(_ASK)
+        try:
+            ask(b"", timeout=timeout, metadata=_get_authentication_metadata_tuple())
+        except grpc.RpcError as error:
+            if error.code() in _REFUSED:
+                text = f"the Ray cluster at {address} does not accept this token ({shorten(error.details(), 200)})"
+                remedy = "set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's own"
+                raise AuthenticationError(f"{text}; {remedy}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,15 +11,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import ray
 import ray.exceptions
 
+from aiecs_ray.actors.children import end_with_this_process
 from aiecs_ray.actors.tool import Large, ToolHost
 from aiecs_ray.backend import ReplicaDied
+from aiecs_ray.config import Settings
+from aiecs_ray.output import Allowance, Limited
+from aiecs_ray.running import current
 
 if TYPE_CHECKING:
     import concurrent.futures
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from aiecs_ray.backend import CacheEntry, CacheLink, Running, Stopped
-    from aiecs_ray.config import Settings
+    from aiecs_ray.backend import CacheEntry, CacheLink, Link, Running, Stopped
     from aiecs_ray.messages import ErrorInfo, Outcome, ToolSpec, Work
     from aiecs_ray.packing import Packed
 
@@ -42,13 +46,24 @@ class RayRef(NamedTuple):
 class _ReplicaActor:
     """A tool host in a process of its own; the calls of ``ctl`` are answered while an operation runs."""
 
-    def __init__(self, spec: ToolSpec, coordinator: str, namespace: str, inline_limit: int) -> None:
-        self._coordinator_name, self._namespace = coordinator, namespace
+    def __init__(self, spec: ToolSpec, coordinator: str, values: dict[str, Any]) -> None:
+        self._coordinator_name, self._settings = coordinator, Settings(**values)
         self._coordinator: Any = None
-        self._host = ToolHost(spec, fetch=fetch_one, report=self._report, inline_limit=inline_limit)
+        self._host = ToolHost(
+            spec,
+            fetch=fetch_one,
+            report=self._report,
+            inline_limit=self._settings.inline_limit,
+            most=self._settings.max_result_bytes,
+            home=self._home,
+        )
 
     def start(self) -> ErrorInfo | None:
         _put_own_files_first()
+        end_with_this_process()
+        # Whatever a tool prints lands in a file of its node.
+        for name in ("stdout", "stderr"):
+            setattr(sys, name, Limited(getattr(sys, name), _allowance))
         return self._host.start()
 
     def call(self, work: Work) -> tuple[list[Outcome], list[Packed]]:
@@ -75,8 +90,18 @@ class _ReplicaActor:
 
     def _report(self, *progress: Any) -> None:
         if self._coordinator is None:
-            self._coordinator = ray.get_actor(self._coordinator_name, self._namespace)
+            self._coordinator = ray.get_actor(self._coordinator_name, self._settings.namespace)
         self._coordinator.report.remote(*progress)
+
+    def _home(self) -> Link:
+        # It makes replicas of this class, so it cannot be imported above.
+        backend = importlib.import_module("aiecs_ray.ray_backend")
+        return backend.connect(None, self._settings, num_cpus=None, object_store_memory=None)  # type: ignore[no-any-return]
+
+
+def _allowance() -> Allowance | None:
+    attempt = current()
+    return None if attempt is None else attempt.output
 
 
 def _put_own_files_first() -> None:
@@ -88,9 +113,10 @@ def _put_own_files_first() -> None:
 class RayReplica:
     """A replica, as the coordinator holds it."""
 
-    def __init__(self, actor: Any) -> None:
+    def __init__(self, actor: Any, memory: int | None = None) -> None:
         # Ray types a handle as its class, on which ``.remote`` does not type-check.
         self._actor = actor
+        self._memory = memory
 
     async def start(self) -> ErrorInfo | None:
         """Wait until the tool is built."""
@@ -115,7 +141,7 @@ class RayReplica:
                     larges = await anext(generator)
                 yield [_with_reference(outcome, larges) for outcome in outcomes]
         except ray.exceptions.RayError as error:
-            raise ReplicaDied(cause_of_death(error)) from error
+            raise ReplicaDied(cause_of_death(error, self._memory)) from error
 
     async def status(self) -> Sequence[Running]:
         """Return what is running now."""
@@ -137,7 +163,7 @@ class RayReplica:
         try:
             return await reference
         except ray.exceptions.RayError as error:
-            raise ReplicaDied(cause_of_death(error)) from error
+            raise ReplicaDied(cause_of_death(error, self._memory)) from error
 
 
 def _with_reference(outcome: Outcome, larges: Any) -> Outcome:
@@ -146,16 +172,32 @@ def _with_reference(outcome: Outcome, larges: Any) -> Outcome:
     return outcome
 
 
-def cause_of_death(error: BaseException) -> str:
-    """Return one line that says what a replica died of, as far as Ray knows."""
-    if isinstance(error, ray.exceptions.OutOfMemoryError):
-        return "it was killed because its node ran out of memory (declare memory= on the tool)"
+_OUT_OF_MEMORY = ("low on memory", "out of memory", "out-of-memory", "memory usage threshold")
+"""How Ray's texts say that its monitor killed a process; there is a class for it only where it killed a task."""
+
+
+def cause_of_death(error: BaseException, memory: int | None = None) -> str:
+    """Return one line that says what a replica died of, as far as Ray knows; ``memory`` is what it had asked for."""
+    text = str(error)
+    if isinstance(error, ray.exceptions.OutOfMemoryError) or _ran_out_of_memory(error, text):
+        asked = "the tool asks for no memory=" if memory is None else f"the tool asks for memory={memory}"
+        return f"it was killed because its node ran out of memory ({asked}; say what it needs)"
+    if isinstance(error, ray.exceptions.OutOfDiskError | ray.exceptions.ObjectStoreFullError):
+        return f"its result found no room: {' '.join(text.split())[:300]}"
     if isinstance(error, ray.exceptions.RaySystemError | ray.exceptions.RayTaskError):
-        return f"it answered with an error: {str(error).splitlines()[-1][:300]}"
-    for line in str(error).splitlines():
+        return f"it answered with an error: {text.splitlines()[-1][:300]}"
+    for line in text.splitlines():
         if "error code" in line.lower() or "died" in line.lower() or "signal" in line.lower():
             return line.strip()[:300]
     return type(error).__name__
+
+
+def _ran_out_of_memory(error: BaseException, text: str) -> bool:
+    if not isinstance(error, ray.exceptions.RayActorError):
+        return False
+    # A process that ended unexpectedly lists it among its common causes, as one that is possible.
+    said = text.lower().partition("some common causes")[0]
+    return any(words in said for words in _OUT_OF_MEMORY)
 
 
 def fetch_one(reference: RayRef) -> Packed:
@@ -211,10 +253,8 @@ class RayBackend:
                 chosen[name] = dict(options[name]) if name == "resources" else options[name]
         if options.get("runtime_env"):
             chosen["runtime_env"] = dict(options["runtime_env"])
-        actor = self._class.options(**chosen).remote(
-            spec, self._name, self._settings.namespace, self._settings.inline_limit
-        )
-        return RayReplica(actor)
+        actor = self._class.options(**chosen).remote(spec, self._name, self._settings.model_dump())
+        return RayReplica(actor, options.get("memory"))
 
     async def nodes(self) -> Sequence[Mapping[str, float]]:
         """Return the total resources of each node that is alive."""
