@@ -15,6 +15,7 @@ from aiecs_ray.runtime import Runtime
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from aiecs_ray.backend import Link
     from aiecs_ray.registry import Registry
 
 
@@ -46,13 +47,23 @@ def connect(  # noqa: PLR0913  # by name
     """
     attempt = current()
     if address is None and settings is None and attempt is not None and attempt.home is not None:
-        return Runtime(attempt.home(), Settings.load(), registry=registry, runtime_env=runtime_env)
+        return _runtime(attempt.home(), Settings.load(), registry, runtime_env)
     settings = settings if settings is not None else Settings.load()
     if address == "inprocess":
-        return Runtime(InProcessLink(settings), settings, registry=registry, runtime_env=runtime_env)
+        return _runtime(InProcessLink(settings), settings, registry, runtime_env)
     if address is not None and (type(address) is not str or not address.strip()):
         raise InvalidInputError(f"address must be 'local', 'auto', 'inprocess' or 'host:port', got {shorten(address)}")
     # Importing Ray takes a second: only who uses it pays.
     backend = importlib.import_module("aiecs_ray.ray_backend")
     link = backend.connect(address, settings, num_cpus=num_cpus, object_store_memory=object_store_memory)
-    return Runtime(link, settings, registry=registry, runtime_env=runtime_env)
+    return _runtime(link, settings, registry, runtime_env)
+
+
+def _runtime(
+    link: Link, settings: Settings, registry: Registry | None, runtime_env: Mapping[str, Any] | None
+) -> Runtime:
+    try:
+        return Runtime(link, settings, registry=registry, runtime_env=runtime_env)
+    except BaseException:
+        link.close()
+        raise

@@ -208,7 +208,7 @@ class _Request:
             return declared["retry"] or self._options.retry or RetryOptions()
         options = parse_retry(operation.retry, declared["retry"])
         if options.attempts > 1 and not declared["idempotent"]:
-            text = f"retry of {operation.operation}: it is declared idempotent=False, and to try it again would run it twice"
+            text = f"retry of {operation.operation}: it is declared idempotent=False, so it is run once at most"
             raise InvalidParamsError(text)
         return options
 

@@ -186,6 +186,9 @@ def cause_of_death(error: BaseException, memory: int | None = None) -> str:
         return f"its result found no room: {' '.join(text.split())[:300]}"
     if isinstance(error, ray.exceptions.RaySystemError | ray.exceptions.RayTaskError):
         return f"it answered with an error: {text.splitlines()[-1][:300]}"
+    _, named, detail = text.partition("exit detail: ")
+    if named:
+        return detail.splitlines()[0].partition("Some common causes")[0].strip()[:300]
     for line in text.splitlines():
         if "error code" in line.lower() or "died" in line.lower() or "signal" in line.lower():
             return line.strip()[:300]

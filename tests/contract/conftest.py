@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def world(  # noqa: PLR0913  # what it is made of, by name
+def world(  # noqa: PLR0913, PLR0917  # what it is made of
     rt: Runtime, backend: str, ledger: Ledger, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> World:
     """Return a runtime of either backend with a tool on it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import signal
 import sys
@@ -34,7 +33,7 @@ class Wild:
 
     def chain(self) -> None:
         try:
-            raise KeyError("first")
+            {}["first"]
         except KeyError as error:
             raise ValueError("because of that") from error
 

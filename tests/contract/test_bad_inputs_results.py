@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 import math
 import re
@@ -119,17 +119,19 @@ class Maker:
         raise ValueError("not this time")
 
     def fail(self, how: str, gate: int = 0) -> None:
-        raise {
+        errors: dict[str, Callable[[], Exception]] = {
             "at length": lambda: ValueError("x" * (50 * 2**20)),
             "mute": Mute,
             "slow": lambda: Slow(gate),
             "unreadable": lambda: Unreadable(reason="badly made"),
             "time": lambda: TimeoutError("my own"),
-        }[how]()
+        }
+        error = errors[how]()
+        raise error
 
     def leak(self, api_key: str, settings: Any = None) -> None:
         try:
-            raise LookupError(f"key {api_key} is unknown")
+            _look_up(api_key)
         except LookupError as error:
             raise ValueError(f"cannot log in with {api_key} and {settings}") from error
 
@@ -141,6 +143,10 @@ class Maker:
 
 async def _value() -> str:
     return "awaited"
+
+
+def _look_up(key: str) -> None:
+    raise LookupError(f"key {key} is unknown")
 
 
 def _open_file() -> Any:
@@ -158,7 +164,7 @@ def odd_values() -> list[Any]:
         math.inf,
         b"\0\xff",
         decimal.Decimal("0.1"),
-        datetime.datetime(2024, 2, 29, tzinfo=datetime.UTC),
+        dt.datetime(2024, 2, 29, tzinfo=dt.UTC),
         {1, 2},
         10**5_000,
         np.float32(1.5),
