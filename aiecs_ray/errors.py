@@ -46,6 +46,7 @@
     ├── UncacheableValueError (ValueError)         E003
     └── RuntimeUnavailableError (ConnectionError)  E003
         ├── AuthenticationError
+        ├── ClusterLostError
         └── RunLostError
 
 An error carries facts as positional arguments and makes its text in ``__str__``, so that it survives
@@ -413,6 +414,10 @@ class RuntimeUnavailableError(AiecsError, ConnectionError):
 
 class AuthenticationError(RuntimeUnavailableError):
     """The cluster asks for a token, and there is none or another one."""
+
+
+class ClusterLostError(RuntimeUnavailableError):
+    """The head of the cluster is gone, or another one stands in its place."""
 
 
 class RunLostError(RuntimeUnavailableError):

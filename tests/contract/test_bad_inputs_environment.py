@@ -6,10 +6,14 @@ import asyncio
 import concurrent.futures
 import importlib
 import itertools
+import json
 import os
 import re
 import secrets
 import signal
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from typing import Any
@@ -96,6 +100,50 @@ def _token(world: World) -> None:
         server.stop(None).wait()
     assert caught.value.error_code == "E003"
     assert watch.seconds < 2
+
+
+LOSES_ITS_HEAD = """
+    import json, sys
+    import psutil
+    import aiecs_ray, aiecs_ray.ray_head as head
+    from aiecs_ray.errors import ClusterLostError
+
+    head.PAUSE, head.PATIENCE = 0.1, 1.0
+
+    class Sleeper:
+        def sleep(self):
+            import time
+            time.sleep(1e9)
+
+    rt = aiecs_ray.connect("local", num_cpus=1, object_store_memory=100 * 2**20)
+    rt.register(Sleeper)
+    run = rt.submit([{"operation": "sleeper.sleep"}])
+    for process in psutil.Process().children(recursive=True):
+        if "gcs_server" in process.name():
+            process.kill()
+    said = []
+    for ask in (run.result, lambda: rt.call("sleeper.sleep")):
+        try:
+            ask()
+        except ClusterLostError as error:
+            said.append([error.error_code, str(error)])
+    print(json.dumps(said), flush=True)
+    sys.stdin.read()
+"""
+
+
+@row(119, "the-head-is-gone", ray=True)
+def _head(_: World) -> None:
+    command = [sys.executable, "-c", textwrap.dedent(LOSES_ITS_HEAD)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        assert process.stdout is not None
+        try:
+            said = json.loads(process.stdout.readline())
+        finally:
+            # Its end ends its cluster.
+            process.terminate()
+    assert [code for code, _ in said] == ["E003", "E003"]
+    assert all("is gone: it has not answered for 1s; its runs are lost, connect again" in text for _, text in said)
 
 
 @row(120, "called-from-anywhere")
