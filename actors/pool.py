@@ -36,6 +36,8 @@ class Pool:
         self.runs: dict[str, Run] = {}
         """Runs that wait for replicas of this tool, or did."""
         self.draining = False
+        self.nested = False
+        """Some of what waits was asked for by operations that wait for it."""
         self.crashes: list[float] = []
         self.broken: tuple[float, ErrorInfo] | None = None
         """What the constructor raised, and until when that stands."""
@@ -92,6 +94,7 @@ class Pool:
             idle_timeout=self.idle_timeout,
             draining=self.draining,
             retry_at=self._retry_at(),
+            nested=self.nested,
         )
 
     def _retry_at(self) -> float:

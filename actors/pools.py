@@ -83,6 +83,7 @@ class Pools:
         pool = self._pools[tool]
         # A replaced version that is asked for again is not on its way out.
         pool.draining = False
+        pool.nested |= any(ticket.run.request.calls for ticket in tickets[:1])
         pool.runs.update((ticket.run.id, ticket.run) for ticket in tickets[:1])
         for ticket in tickets:
             priority = ticket.run.policy(ticket.step).priority
@@ -123,7 +124,7 @@ class Pools:
                 return
             if ticket.run.plan.state(ticket.step) is State.READY:
                 self._dispatch(pool, member, ticket)
-        pool.blocked_since = None
+        pool.blocked_since, pool.nested = None, False
 
     def _choose(self, pool: Pool) -> Member | None:
         """The replica with least work that has room; the second place only for work that is over soon."""

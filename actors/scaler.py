@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aiecs_ray.actors.flight import Member
@@ -91,6 +92,8 @@ class Scaler:
             self.remove(self._member(int(number)))
         for key in decision.start:
             self._start(self._pools[key])
+        for key in decision.borrow:
+            self._start(self._pools[key], borrowed=True)
         for key in decision.give_back:
             self._give_back(self._pools[key])
         if decision.wake_at is not None:
@@ -130,8 +133,9 @@ class Scaler:
     def _member(self, number: int) -> Member:
         return next(pool.members[number] for pool in self._pools.values() if number in pool.members)
 
-    def _start(self, pool: Pool) -> None:
-        member = Member(next(self._numbers), pool, self._backend.create(pool.spec), self._clock())
+    def _start(self, pool: Pool, *, borrowed: bool = False) -> None:
+        spec = replace(pool.spec, options={**pool.spec.options, "num_cpus": 0}) if borrowed else pool.spec
+        member = Member(next(self._numbers), pool, self._backend.create(spec), self._clock())
         pool.members[member.number] = member
         self._tasks.spawn(self._build(pool, member))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import platform
+import logging
 import queue
 import threading
 import time
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiecs_ray import failures, masking, packing
 from aiecs_ray.actors.body import Body, Throttle
+from aiecs_ray.actors.loop_watch import watch_loop
 from aiecs_ray.backend import Running, Stopped
 from aiecs_ray.binding import Binder
 from aiecs_ray.definition import describe
@@ -42,6 +43,7 @@ LARGE_TOTAL = 64 * 2**20
 """Bytes of large results after which a chunk ends early, so that they can be picked up."""
 
 
+_log = logging.getLogger(__name__)
 _CODE = (BuiltinFunctionType, FunctionType, MethodType, ModuleType, type)
 
 
@@ -114,16 +116,20 @@ class ToolHost:
             if self._spec.has_async:
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._loop.run_forever, name="operations", daemon=True).start()
+                watch_loop(self._loop, self._warn_blocked)
         except BaseException as error:  # noqa: BLE001  # a constructor may raise anything; it must not end the process
-            info = failures.of_tool(error, "__init__")
-            message = (
-                f"Tool '{self._spec.name}' cannot be constructed: {type(error).__name__}: {failures.text_of(error)}"
-            )
-            if isinstance(error, ImportError):
-                # What is installed may differ from node to node.
-                message += f" (on node {platform.node()})"
-            return info._replace(message=message, type_names=("ToolInitError", *info.type_names))
+            return failures.of_constructor(error, self._spec.name)
         return None
+
+    def _warn_blocked(self) -> None:
+        with self._lock:
+            names = sorted({body.attempt.calls[-1] for body in self._running.values()})
+        _log.warning(
+            "The event loop of tool '%s' is blocked (running: %s): an async operation works or waits without await; "
+            "make it a plain method, or use asyncio.to_thread",
+            self._spec.name,
+            ", ".join(names) or "nothing",
+        )
 
     # --- work --------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import platform
 import threading
 import traceback
 from types import MethodDescriptorType, WrapperDescriptorType
@@ -70,6 +71,17 @@ def of_tool(error: BaseException, operation: str) -> ErrorInfo:
     name = type(error).__name__
     message = f"Error executing {operation}: {name} (its text could not be made within {PATIENCE:g}s)"
     return ErrorInfo("E003", message, name, type_names(error))
+
+
+def of_constructor(error: BaseException, tool: str) -> ErrorInfo:
+    """Describe what the constructor of a tool raised; a module that is missing is missing on a node."""
+    info = of_tool(error, "__init__")
+    text = info.message.removeprefix("Error executing __init__: ")
+    message = f"Tool '{tool}' cannot be constructed: {type(error).__name__}: {text}"
+    if isinstance(error, ImportError):
+        # What is installed may differ from node to node.
+        message += f" (on node {platform.node()})"
+    return info._replace(message=message, type_names=("ToolInitError", *info.type_names))
 
 
 def _describe(error: BaseException, operation: str) -> ErrorInfo:

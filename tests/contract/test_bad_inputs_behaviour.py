@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import secrets
 import signal
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -13,10 +16,11 @@ import pytest
 import aiecs_ray
 from aiecs_ray import operation
 from aiecs_ray.errors import OperationFailedError, ReentrancyError
-from tests.contract.bad_inputs import Row, Rows, World, note, op
-from tests.contract.probes import visit_async
+from tests.contract.bad_inputs import DEADLINE, Row, Rows, Subject, World, note, op
+from tests.contract.probes import visit, visit_async
 
 ROWS = Rows()
+CPUS = {"inprocess": os.cpu_count() or 1, "ray": 2}
 row = ROWS.row
 
 
@@ -63,6 +67,10 @@ class Wild:
 
 
 class Stubborn:
+    @operation
+    async def block(self, gate: int) -> str:
+        return visit(gate)
+
     @operation
     async def swallow(self, gate: int, ledger: str) -> str:
         while True:
@@ -118,6 +126,31 @@ def _exits(world: World) -> None:
     assert world.rt.call("wild.who") == before
 
 
+@row(90, "blocks-its-loop-warns")
+def _blocks(world: World) -> None:
+    warned = threading.Event()
+    handler, logger = logging.Handler(), logging.getLogger("aiecs_ray.actors.tool")
+    texts: list[str] = []
+
+    def emit(record: logging.LogRecord) -> None:
+        texts.append(record.getMessage())
+        warned.set()
+
+    handler.emit = emit  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    world.register(Stubborn)
+    try:
+        run = world.rt.submit([op("stubborn.block", gate=world.gate.port)])
+        visitor = world.gate.arrival()
+        # On Ray the warning stands in the log of the tool's process.
+        assert world.backend == "ray" or warned.wait(DEADLINE)
+        visitor.let_go("done")
+        assert run.result(timeout=DEADLINE)[0].result == "done"
+    finally:
+        logger.removeHandler(handler)
+    assert all("The event loop of tool 'stubborn' is blocked (running: stubborn.block)" in text for text in texts)
+
+
 @row(91, "swallows-its-cancellation")
 def _stubborn(world: World) -> None:
     world.register(Stubborn)
@@ -157,6 +190,10 @@ class Calls:
     def other(self, value: Any) -> Any:
         with aiecs_ray.connect() as rt:
             return rt.run([op("subject.give", value=value), op("subject.give", value="$result[0]")])[1].result
+
+    def ask(self, spec: str) -> Any:
+        with aiecs_ray.connect() as rt:
+            return rt.call(spec)
 
     def around(self) -> Any:
         with aiecs_ray.connect() as rt:
@@ -208,6 +245,11 @@ def _others(world: World) -> None:
     error = world.raises(OperationFailedError, "E003", says, "calls.around")
     assert type(error.__cause__) is OperationFailedError
     assert error.__cause__.type_name == "ReentrancyError"
+    # The caller may hold every CPU there is.
+    world.rt.register(Calls, "greedy", num_cpus=CPUS[world.backend])
+    world.rt.register(Subject, "modest", num_cpus=1)
+    assert world.rt.call("greedy.ask", {"spec": "modest.give"}, timeout=DEADLINE) is None
+    world.rt.request("clear_tools", ["greedy", "modest"])
     if world.backend == "ray":
         return  # nine processes more take their time, and nothing of what follows happens in them
     for level in range(9):
