@@ -40,7 +40,7 @@ def nearest(name: str, known: Iterable[str] | Collection[str]) -> tuple[str, ...
     """Return up to three known names that are close to ``name``, whatever their case.
 
     >>> nearest("Pandas_Tool", ["pandas_tool", "stats_tool"])
-    ('pandas_tool', 'stats_tool')
+    ('pandas_tool',)
     """
     spelled = {one.lower(): one for one in known}
     return tuple(spelled[one] for one in get_close_matches(shorten(name).lower(), spelled, n=3, cutoff=0.7))

@@ -171,6 +171,7 @@ def in_a_fork(function: Any) -> str:
     """Return what comes of calling ``function`` in a child of this process, as text."""
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
+        signal.alarm(int(DEADLINE))  # a child that hangs says nothing
         try:
             text = repr(function())
         except BaseException as error:  # noqa: BLE001  # nothing may leave this process but by its exit
