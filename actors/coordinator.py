@@ -7,12 +7,12 @@ those below it as opaque bytes, so that no user code runs here.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiecs_ray.actors.admission import Guards
 from aiecs_ray.actors.breakers import Breakers
+from aiecs_ray.actors.clock import steady_time
 from aiecs_ray.actors.explaining import explain
 from aiecs_ray.actors.gate import Gates
 from aiecs_ray.actors.joins import Joins
@@ -98,13 +98,13 @@ class Coordinator:
         result_bytes: int,
         random: Callable[[], float],
         token: Callable[[int], bytes],
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._backend = backend
         self._settings = settings
         self._incarnation = incarnation
         self._result_bytes = result_bytes
-        self._random, self._token, self._clock = random, token, clock
+        self._random, self._token, self._clock = random, token, clock or steady_time()
         self._pools = Pools(backend, settings, _seconds)
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._expired: OrderedDict[str, None] = OrderedDict()

@@ -84,6 +84,7 @@ class Pools:
         pool = self._pools[tool]
         # A replaced version that is asked for again is not on its way out.
         pool.draining = False
+        pool.nested |= any(ticket.run.request.calls for ticket in tickets[:1])
         pool.runs.update((ticket.run.id, ticket.run) for ticket in tickets[:1])
         for ticket in tickets:
             priority = ticket.run.policy(ticket.step).priority
@@ -141,7 +142,7 @@ class Pools:
             if ticket.run.plan.state(ticket.step) is State.READY:
                 member.exclusive = suspect
                 self._dispatch(pool, member, ticket)
-        pool.blocked_since = None
+        pool.blocked_since, pool.nested = None, False
 
     def _make_way(self, pool: Pool, ticket: Ticket) -> None:
         """Somebody comes whose turn is next: one replica gives back what it has not begun of others' work."""

@@ -300,7 +300,8 @@ class Run:
             attempt = self.plan.tries(step) + 1
             items.append(Item(step, attempt, policy.operation, spec.params, tuple(inputs), policy.idempotent))  # type: ignore[arg-type]  # the literals are right
         user, task = self.request.user_id, self.request.task_id
-        return Work(work_id, self.id, tuple(items), tuple(values), chain and len(items) > 1, user, task)
+        calls = self.request.calls
+        return Work(work_id, self.id, tuple(items), tuple(values), chain and len(items) > 1, user, task, calls)
 
     def _source(self, source: Input) -> Any:
         return self._payloads[source.place] if source.kind == "step" else self.request.objects[source.place]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import queue
 import threading
 import time
@@ -15,13 +16,14 @@ from collections import OrderedDict
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiecs_ray import failures, packing
+from aiecs_ray import failures, masking, packing
 from aiecs_ray.actors.body import Body, Throttle, lifetime
 from aiecs_ray.actors.ledger import Ledger
+from aiecs_ray.actors.loop_watch import watch_loop
 from aiecs_ray.backend import Running, Stopped
 from aiecs_ray.binding import Binder
 from aiecs_ray.definition import describe
-from aiecs_ray.errors import AiecsError, ResultInvalidError
+from aiecs_ray.errors import AiecsError, ResultInvalidError, ResultTooLargeError
 from aiecs_ray.messages import ErrorInfo, Item, Outcome, ToolSpec, Work
 from aiecs_ray.packing import Packed
 from aiecs_ray.reference import look_up
@@ -31,6 +33,7 @@ from aiecs_ray.shipping import load
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from aiecs_ray.backend import Link
     from aiecs_ray.definition import OperationDef
     from aiecs_ray.messages import Mark
 
@@ -42,6 +45,7 @@ LARGE_TOTAL = 64 * 2**20
 """Bytes of large results after which a chunk ends early, so that they can be picked up."""
 
 
+_log = logging.getLogger(__name__)
 _CODE = (BuiltinFunctionType, FunctionType, MethodType, ModuleType, type)
 
 
@@ -71,6 +75,8 @@ class ToolHost:
         report: sends (run, step, done, total, message) to the coordinator.
         inline_limit: results up to this many bytes travel inside their outcome.
         ledger: where attempts are marked, for the case that the process dies.
+        most: larger results are refused.
+        home: opens a way to the coordinator, for operations that call others.
     """
 
     def __init__(  # noqa: PLR0913  # what it lives on, by name
@@ -81,9 +87,12 @@ class ToolHost:
         report: Callable[[str, int, float, float | None, str], None],
         inline_limit: int,
         ledger: Ledger | None = None,
+        most: int = 2**63,
+        home: Callable[[], Link] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._spec = spec
+        self._most, self._home = most, home
         self._fetch = fetch
         self._report = report
         self._inline_limit = inline_limit
@@ -116,13 +125,20 @@ class ToolHost:
             if self._spec.has_async:
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._loop.run_forever, name="operations", daemon=True).start()
+                watch_loop(self._loop, self._warn_blocked)
         except BaseException as error:  # noqa: BLE001  # a constructor may raise anything; it must not end the process
-            info = failures.of_tool(error, "__init__")
-            message = (
-                f"Tool '{self._spec.name}' cannot be constructed: {type(error).__name__}: {failures.text_of(error)}"
-            )
-            return info._replace(message=message, type_names=("ToolInitError", *info.type_names))
+            return failures.of_constructor(error, self._spec.name)
         return None
+
+    def _warn_blocked(self) -> None:
+        with self._lock:
+            names = sorted({body.attempt.calls[-1] for body in self._running.values()})
+        _log.warning(
+            "The event loop of tool '%s' is blocked (running: %s): an async operation works or waits without await; "
+            "make it a plain method, or use asyncio.to_thread",
+            self._spec.name,
+            ", ".join(names) or "nothing",
+        )
 
     # --- work --------------------------------------------------------------------------------------------
 
@@ -223,7 +239,7 @@ class ToolHost:
             try:
                 with attempt_scope(body.attempt):
                     function, arguments = self._prepare(work, item, made)
-                    self._own(body)
+                    self._own(body, arguments)
                     result = function(**arguments)
                     if inspect.isawaitable(result) and not packing.is_foreign(result):
                         result = self._await(result)
@@ -243,7 +259,7 @@ class ToolHost:
                 # Fetching a large input waits for the network; the loop has other operations to run.
                 prepare = asyncio.to_thread(self._prepare, work, item, made) if item.inputs else None
                 function, arguments = await prepare if prepare is not None else self._prepare(work, item, made)
-                self._own(body)
+                self._own(body, arguments)
                 result = await function(**arguments)
             return self._done(body, item, result)
         except BaseException as error:  # noqa: BLE001  # as in _run
@@ -267,6 +283,8 @@ class ToolHost:
             user_id=work.user_id,
             task_id=work.task_id,
             step=item.step,
+            calls=(*work.calls, f"{self._spec.name}.{item.operation}"),
+            home=self._home,
         )
         body = Body(work.id, item.step, attempt, emit, self._clock())
         with self._lock:
@@ -279,9 +297,9 @@ class ToolHost:
                 self._begun.popitem(last=False)
         return body
 
-    def _own(self, body: Body) -> None:
+    def _own(self, body: Body, arguments: dict[str, Any]) -> None:
         """From here on the tool's own code runs."""
-        body.own = True
+        body.own, body.arguments = True, arguments
         self._ledger.start(body.place)
 
     def _end(self, body: Body) -> None:
@@ -339,6 +357,9 @@ class ToolHost:
         if self._spec.options.get("stateful"):
             # What the tool does to its own state later must not be seen in a result that it returned before.
             packed = packed.copy()
+        if packed.size > self._most:
+            text = f"the result has {packed.size} bytes, more than {self._most} (max_result_bytes): return its parts"
+            raise ResultTooLargeError(f"{text}, or a path to it")
         large = packed.size > self._inline_limit
         payload = None if large else packing.to_payload(packed)
         summary = packing.summarise(result)
@@ -360,6 +381,7 @@ class ToolHost:
             info = failures.of_runtime(error)
         else:
             info = failures.of_tool(error, item.operation)
+        info = masking.masked(info, masking.secrets_in(body.arguments))
         last = body.emit.last
         return Outcome(item.step, item.attempt, "error", error=info, seconds=seconds, progress=last)
 

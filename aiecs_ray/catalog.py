@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from aiecs_ray import keys
 from aiecs_ray.errors import InvalidToolError, OperationNotFoundError, ToolNotFoundError, UncacheableValueError
 from aiecs_ray.messages import ToolSpec
 from aiecs_ray.shipping import ship
+from aiecs_ray.suggestions import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -90,11 +90,6 @@ class Catalog:
         if name not in self._remote:
             raise ToolNotFoundError(name, "", nearest(name, (*self.registry.names(), *self._remote)))
         return self._remote[name]
-
-
-def nearest(name: str, known: Sequence[str] | Mapping[str, Any]) -> tuple[str, ...]:
-    """Return up to three known names that are close to ``name``."""
-    return tuple(difflib.get_close_matches(name, list(dict.fromkeys(known)), n=3, cutoff=0.7))
 
 
 def to_spec(

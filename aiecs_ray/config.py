@@ -82,6 +82,10 @@ class Settings(BaseSettings):
     """Seconds after which an idle replica is stopped, unless its tool says otherwise."""
     init_timeout: Seconds = 600.0
     """Seconds that a tool's constructor may take, unless its tool says otherwise."""
+    init_pause: SecondsOrZero = 5.0
+    """Seconds for which the error of a constructor stands; then work for its tool has it tried again."""
+    max_result_bytes: Positive = 4 * 2**30
+    """Bytes that one result may have."""
     chunk_seconds: Annotated[float, _NotBool, Field(gt=0, le=60, allow_inf_nan=False)] = 0.05
     """Seconds of work that are sent to a replica in one chunk of small operations."""
     cache_entries: Count = 10_000

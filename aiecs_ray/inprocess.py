@@ -27,7 +27,7 @@ from aiecs_ray.outstanding import Outstanding
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 
-    from aiecs_ray.backend import CacheEntry, CacheLink, KeyParts, Note, Running, Stopped
+    from aiecs_ray.backend import CacheEntry, CacheLink, KeyParts, Link, Note, Running, Stopped
     from aiecs_ray.config import Settings
     from aiecs_ray.messages import ErrorInfo, Outcome, ToolSpec, Work
     from aiecs_ray.packing import Packed
@@ -200,6 +200,7 @@ class InProcessBackend:
         self._settings = settings
         self.cache: CacheLink = _CacheLink(cache)
         self.report: Callable[..., object] = lambda *_: None
+        self.home: Callable[[], Link] | None = None
 
     def create(self, spec: ToolSpec) -> LocalReplica:
         """Make a replica of a tool."""
@@ -208,6 +209,8 @@ class InProcessBackend:
             fetch=read,
             report=self._report,
             inline_limit=self._settings.inline_limit,
+            most=self._settings.max_result_bytes,
+            home=self.home,
         )
         concurrency = int(spec.options.get("concurrency") or 1)
         return LocalReplica(host, spec.name, ASYNC_THREADS if spec.has_async else concurrency)
@@ -245,6 +248,7 @@ class InProcessLink:
             token=secrets.token_bytes,
         )
         backend.report = lambda *progress: self.request("report", *progress)
+        backend.home = lambda: _Inner(self)
         self._closing = threading.Lock()
         self._closed = False
         self._outstanding = Outstanding()
@@ -313,6 +317,19 @@ def _read_or_error(reference: LocalRef) -> Packed | Exception:
         return read(reference)
     except ConnectionError as error:
         return error
+
+
+class _Inner:
+    """The way of an operation to the coordinator that runs it; to close it ends nothing."""
+
+    def __init__(self, link: InProcessLink) -> None:
+        self._link = link
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._link, name)
+
+    def close(self) -> None:
+        """Do nothing: the coordinator belongs to whoever started it."""
 
 
 def _closed_error() -> RuntimeUnavailableError:

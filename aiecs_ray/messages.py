@@ -170,6 +170,8 @@ class RunRequest:
     token: str = ""
     """The part of the run id that the client chose: the same request sent twice is one run."""
     detach: bool = False
+    calls: tuple[str, ...] = ()
+    """The operations inside of which this was asked for, outermost first."""
 
     def without_inputs(self, but: Collection[int] = ()) -> RunRequest:
         """Return the request of a finished run: of its parameters and objects, only those of the steps ``but``."""
@@ -204,6 +206,8 @@ class Work(NamedTuple):
     chain: bool = False
     user_id: str = ""
     task_id: str = ""
+    calls: tuple[str, ...] = ()
+    """As in the request."""
 
 
 class Mark(IntEnum):

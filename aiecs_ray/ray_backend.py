@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from aiecs_ray.actors.cache import Cache
 from aiecs_ray.actors.coordinator import Coordinator
 from aiecs_ray.config import Settings
-from aiecs_ray.errors import AiecsError, RunLostError, RuntimeUnavailableError
+from aiecs_ray.errors import AiecsError, ClusterLostError, RunLostError, RuntimeUnavailableError
 from aiecs_ray.messages import PROTOCOL, RunRequest
 from aiecs_ray.outstanding import Outstanding
 from aiecs_ray.packing import Packed
@@ -131,14 +131,23 @@ class RayLink:
         self._lock = threading.Lock()
         self._closed = False
         self._outstanding = Outstanding()
+        cluster.on_lost = self._lost
+
+    def _lost(self, reason: str) -> None:
+        text = f"the head of the Ray cluster at {self.address} is gone: {reason}; its runs are lost"
+        self._outstanding.end(ClusterLostError(f"{text}, connect again and submit them again"))
 
     def request(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
         """Call a method of the coordinator."""
+        if (refused := self._outstanding.refused()) is not None:
+            return refused
         asked = getattr(self._coordinator, method).remote(*args).future()
         return self._outstanding.answer_to(asked, lambda error: _own_error(error, args))
 
     def cache_request(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
         """Call a method of the cache."""
+        if (refused := self._outstanding.refused()) is not None:
+            return refused
         asked = getattr(self._cache, method).remote(*args).future()
         return self._outstanding.answer_to(asked, lambda error: _own_error(error, args))
 

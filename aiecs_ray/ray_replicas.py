@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import importlib
 import logging
 import sys
 from pathlib import Path
@@ -13,18 +14,21 @@ import ray
 import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from aiecs_ray.actors.children import end_with_this_process
 from aiecs_ray.actors.ledger import crash_path, end_process, lead_group, open_ledger, take_remains
 from aiecs_ray.actors.tool import Large, ToolHost
 from aiecs_ray.backend import Remains, ReplicaDied
+from aiecs_ray.config import Settings
 from aiecs_ray.errors import RuntimeUnavailableError
+from aiecs_ray.output import Allowance, Limited
+from aiecs_ray.running import current
 
 if TYPE_CHECKING:
     import concurrent.futures
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from aiecs_ray.actors.ledger import Whereabouts
-    from aiecs_ray.backend import CacheEntry, CacheLink, KeyParts, Note, Running, Stopped
-    from aiecs_ray.config import Settings
+    from aiecs_ray.backend import CacheEntry, CacheLink, KeyParts, Link, Note, Running, Stopped
     from aiecs_ray.messages import ErrorInfo, Outcome, ToolSpec, Work
     from aiecs_ray.packing import Packed
 
@@ -50,8 +54,8 @@ class RayRef(NamedTuple):
 class _ReplicaActor:
     """A tool host in a process of its own; the calls of ``ctl`` are answered while an operation runs."""
 
-    def __init__(self, spec: ToolSpec, coordinator: str, namespace: str, inline_limit: int) -> None:
-        self._coordinator_name, self._namespace = coordinator, namespace
+    def __init__(self, spec: ToolSpec, coordinator: str, values: dict[str, Any]) -> None:
+        self._coordinator_name, self._settings = coordinator, Settings(**values)
         self._coordinator: Any = None
         lead_group()
         ledger, self._where = open_ledger(ray.get_runtime_context().get_node_id())
@@ -59,13 +63,25 @@ class _ReplicaActor:
             # Kept open: what the interpreter has to say of its end it says there.
             self._crash = Path(crash_path(self._where.path)).open("x", encoding="utf-8")  # noqa: SIM115
             faulthandler.enable(self._crash)
-        self._host = ToolHost(spec, fetch=fetch_one, report=self._report, inline_limit=inline_limit, ledger=ledger)
+        self._host = ToolHost(
+            spec,
+            fetch=fetch_one,
+            report=self._report,
+            inline_limit=self._settings.inline_limit,
+            most=self._settings.max_result_bytes,
+            home=self._home,
+            ledger=ledger,
+        )
 
     def where(self) -> Whereabouts:
         return self._where
 
     def start(self) -> ErrorInfo | None:
         _put_own_files_first()
+        end_with_this_process()
+        # Whatever a tool prints lands in a file of its node.
+        for name in ("stdout", "stderr"):
+            setattr(sys, name, Limited(getattr(sys, name), _allowance))
         return self._host.start()
 
     def call(self, work: Work) -> tuple[list[Outcome], list[Packed]]:
@@ -92,8 +108,18 @@ class _ReplicaActor:
 
     def _report(self, *progress: Any) -> None:
         if self._coordinator is None:
-            self._coordinator = ray.get_actor(self._coordinator_name, self._namespace)
+            self._coordinator = ray.get_actor(self._coordinator_name, self._settings.namespace)
         self._coordinator.report.remote(*progress)
+
+    def _home(self) -> Link:
+        # It makes replicas of this class, so it cannot be imported above.
+        backend = importlib.import_module("aiecs_ray.ray_backend")
+        return backend.connect(None, self._settings, num_cpus=None, object_store_memory=None)  # type: ignore[no-any-return]
+
+
+def _allowance() -> Allowance | None:
+    attempt = current()
+    return None if attempt is None else attempt.output
 
 
 def _put_own_files_first() -> None:
@@ -105,10 +131,11 @@ def _put_own_files_first() -> None:
 class RayReplica:
     """A replica, as the coordinator holds it."""
 
-    def __init__(self, actor: Any, node: str) -> None:
+    def __init__(self, actor: Any, node: str, memory: int | None = None) -> None:
         # Ray types a handle as its class, on which ``.remote`` does not type-check.
         self._actor = actor
         self._own_node = node
+        self._memory = memory
         self._where: Whereabouts | None = None
 
     async def start(self) -> ErrorInfo | None:
@@ -136,7 +163,7 @@ class RayReplica:
                     larges = await anext(generator)
                 yield [_with_reference(outcome, larges) for outcome in outcomes]
         except ray.exceptions.RayError as error:
-            raise _death(error) from error
+            raise ReplicaDied(cause_of_death(error, self._memory)) from error
 
     async def status(self) -> Sequence[Running]:
         """Return what is running now."""
@@ -175,7 +202,7 @@ class RayReplica:
         try:
             return await reference
         except ray.exceptions.RayError as error:
-            raise _death(error) from error
+            raise ReplicaDied(cause_of_death(error, self._memory)) from error
 
 
 def _with_reference(outcome: Outcome, larges: Any) -> Outcome:
@@ -184,24 +211,42 @@ def _with_reference(outcome: Outcome, larges: Any) -> Outcome:
     return outcome
 
 
-def _death(error: ray.exceptions.RayError) -> ReplicaDied:
-    if isinstance(error, ray.exceptions.OutOfMemoryError):
-        text = "its node had no memory left, and it was killed (say with memory= on the tool how much it needs)"
-        return ReplicaDied(text, of_memory=True)
-    return ReplicaDied(cause_of_death(error))
+_OUT_OF_MEMORY = ("low on memory", "out of memory", "out-of-memory", "memory usage threshold")
+"""How Ray's texts say that its monitor killed a process; there is a class for it only where it killed a task."""
 
 
-def cause_of_death(error: BaseException) -> str:
-    """Return one line that says what a replica died of, as far as Ray knows."""
-    if isinstance(error, ray.exceptions.RaySystemError | ray.exceptions.RayTaskError):
-        return f"it answered with an error: {str(error).splitlines()[-1][:300]}"
+def cause_of_death(error: BaseException, memory: int | None = None) -> str:
+    """Return one line that says what a replica died of, as far as Ray knows; ``memory`` is what it had asked for."""
     text = str(error)
-    if "connection error code 2" in text:
+    if isinstance(error, ray.exceptions.OutOfMemoryError) or _ran_out_of_memory(error, text):
+        asked = "the tool asks for no memory=" if memory is None else f"the tool asks for memory={memory}"
+        return f"it was killed because its node ran out of memory ({asked}; say what it needs)"
+    if isinstance(error, ray.exceptions.OutOfDiskError | ray.exceptions.ObjectStoreFullError):
+        return f"its result found no room: {' '.join(text.split())[:300]}"
+    if isinstance(error, ray.exceptions.RaySystemError | ray.exceptions.RayTaskError):
+        return f"it answered with an error: {text.splitlines()[-1][:300]}"
+    return _exit_detail(text) or type(error).__name__
+
+
+def _exit_detail(text: str) -> str:
+    """Return what Ray's text says of the end of a process, empty when that is nothing."""
+    _, named, detail = text.partition("exit detail: ")
+    if "connection error code 2" in detail:
         return "its process was killed (SIGKILL, by hand or by the kernel for want of memory) or left with os._exit"
-    for line in text.splitlines():
-        if "error code" in line.lower() or "died" in line.lower() or "signal" in line.lower():
-            return line.strip()[:300]
-    return type(error).__name__
+    if named:
+        return detail.splitlines()[0].partition("Some common causes")[0].strip()[:300]
+    told = (
+        line for line in text.splitlines() if any(word in line.lower() for word in ("error code", "died", "signal"))
+    )
+    return next(told, "").strip()[:300]
+
+
+def _ran_out_of_memory(error: BaseException, text: str) -> bool:
+    if not isinstance(error, ray.exceptions.RayActorError):
+        return False
+    # A process that ended unexpectedly lists it among its common causes, as one that is possible.
+    said = text.lower().partition("some common causes")[0]
+    return any(words in said for words in _OUT_OF_MEMORY)
 
 
 def fetch_one(reference: RayRef) -> Packed:
@@ -267,10 +312,8 @@ class RayBackend:
                 chosen[name] = dict(options[name]) if name == "resources" else options[name]
         if options.get("runtime_env"):
             chosen["runtime_env"] = dict(options["runtime_env"])
-        actor = self._class.options(**chosen).remote(
-            spec, self._name, self._settings.namespace, self._settings.inline_limit
-        )
-        return RayReplica(actor, self._node)
+        actor = self._class.options(**chosen).remote(spec, self._name, self._settings.model_dump())
+        return RayReplica(actor, self._node, options.get("memory"))
 
     async def nodes(self) -> Sequence[Mapping[str, float]]:
         """Return the total resources of each node that is alive."""

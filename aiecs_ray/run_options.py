@@ -51,6 +51,8 @@ class RunOptions:
     """Results that ``$result[i]`` reads instead of this run's own (C-07)."""
     references: bool = True
     """False where every operation stands alone; one that refers to another is wrong then."""
+    calls: tuple[str, ...] = ()
+    """The operations inside of which this is asked for, outermost first."""
     tolerate: tuple[type[AiecsError], ...] = ()
     """Errors of one operation that become its result, instead of refusing the whole list."""
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import secrets
 import threading
 import weakref
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from aiecs_ray import nesting
 from aiecs_ray.cache_view import CacheView
 from aiecs_ray.catalog import Catalog
 from aiecs_ray.collector import undisturbed
 from aiecs_ray.context import Context
 from aiecs_ray.controls import Controls
 from aiecs_ray.errors import DSLEvaluationError, InvalidInputError, RuntimeUnavailableError
-from aiecs_ray.messages import Limits
+from aiecs_ray.interrupts import wind_up
+from aiecs_ray.messages import PROTOCOL, Limits
 from aiecs_ray.operation import seconds
 from aiecs_ray.packing import is_small
 from aiecs_ray.prepare import Preparer
@@ -70,6 +73,7 @@ class Runtime(Controls):
         self._link = link
         self._settings = settings
         self._closed = False
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self._sent: set[str] = set()
         self._client = secrets.token_hex(8)
@@ -87,7 +91,7 @@ class Runtime(Controls):
         )
         self.tools = Tools(self)
         self.cache = CacheView(self)
-        self._finalizer = weakref.finalize(self, link.close)
+        self._finalizer = weakref.finalize(self, _close_own, link, self._process)
 
     # --- life ----------------------------------------------------------------------------------------------
 
@@ -97,7 +101,12 @@ class Runtime(Controls):
         return self._link.address
 
     def close(self) -> None:
-        """Let go of the cluster; a private one ends with everything in it. Closing twice is harmless."""
+        """Let go of the cluster; a private one ends with everything in it. Closing twice is harmless.
+
+        In a process forked from the one that made the runtime it does nothing.
+        """
+        if self._process != os.getpid():
+            return
         if not self._closed:
             self._closed = True
             # A coordinator that is gone, or hangs, need not be told.
@@ -200,9 +209,12 @@ class Runtime(Controls):
         """Return a run that was submitted before, here or by another client.
 
         Raises:
+            InvalidInputError: it is no text.
             RunLostError: the coordinator that held it was restarted.
             ResultExpiredError: it is not kept any more.
         """
+        if type(run_id) is not str:
+            raise InvalidInputError(f"a run's id is a text, got {shorten(run_id)}")
         status = self.request("status", run_id)
         return Run(self, run_id, list(status.specs))
 
@@ -302,6 +314,7 @@ class Runtime(Controls):
     def prepare(self, operations: Any, options: RunOptions) -> Prepared:
         """Check a list of operations and make a request of it."""
         self._check_open()
+        options = nesting.inside(options)
         if self._timeouts:
             options = dataclasses.replace(options, timeouts={**self._timeouts, **options.timeouts})
         return self._preparer.prepare(operations, options)
@@ -313,7 +326,7 @@ class Runtime(Controls):
             answer = future.result()
         except BaseException:
             if not future.done():
-                self.cancel(prepared)
+                wind_up(self.cancel(prepared), f"{self.incarnation}-{prepared.request.token}")
             raise
         return self.open_answer(answer, prepared)
 
@@ -378,6 +391,9 @@ class Runtime(Controls):
     def _greet(self) -> dict[str, Any]:
         """Introduce this client to the coordinator; again, when that was restarted."""
         hello: dict[str, Any] = self.request("hello", self._client, self._link.lease())
+        if hello["protocol"] != PROTOCOL:
+            text = f"the coordinator speaks protocol {hello['protocol']}, this client protocol {PROTOCOL}"
+            raise RuntimeUnavailableError(f"{text}; install the same version of aiecs-ray on both sides")
         self.incarnation = hello["incarnation"]
         return hello
 
@@ -390,6 +406,15 @@ class Runtime(Controls):
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeUnavailableError("the runtime was closed; connect again with aiecs_ray.connect()")
+        if self._process != os.getpid():
+            text = "this process was forked from the one that made the runtime, and has no connection of its own"
+            raise RuntimeUnavailableError(f"{text}; connect in it with aiecs_ray.connect()")
+
+
+def _close_own(link: Link, process: int) -> None:
+    # A forked process inherits the finalizer, but not the threads and sockets behind the link.
+    if process == os.getpid():
+        link.close()
 
 
 def _mode(mode: str) -> Any:

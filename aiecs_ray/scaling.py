@@ -48,6 +48,8 @@ class PoolView(NamedTuple):
     """Earliest time of the next start, after replicas died."""
     blocked_since: float | None = None
     """Since when work waits that no ready replica takes."""
+    nested: bool = False
+    """Operations wait for this work, and hold CPUs that they do not use meanwhile."""
 
 
 class Decision(NamedTuple):
@@ -58,6 +60,8 @@ class Decision(NamedTuple):
     give_back: tuple[str, ...] = ()
     wake_at: float | None = None
     """When to decide again, if nothing happens before."""
+    borrow: tuple[str, ...] = ()
+    """Tools to start a replica of that takes no CPU: those who wait for it have it already."""
 
 
 def fits_a_node(needs: Mapping[str, float], nodes: Iterable[Mapping[str, float]]) -> bool:
@@ -80,6 +84,7 @@ def decide(pools: Sequence[PoolView], free: Mapping[str, float], now: float) -> 
     room = _Room(dict(free), sorted((replica.since, replica.id, pool) for pool in pools for replica in pool.idle))
     start: list[str] = []
     give_back: list[str] = []
+    borrow: list[str] = []
     wake: list[float] = []
     for pool in sorted(pools, key=lambda view: (view.replicas, not view.queued)):
         wanted = _wanted(pool, now)
@@ -93,9 +98,13 @@ def decide(pools: Sequence[PoolView], free: Mapping[str, float], now: float) -> 
             started += 1
         start.extend([pool.key] * started)
         if wanted and not started and pool.queued and not pool.replicas:
-            give_back.extend(_giver(pools, pool, room.lacking(pool)))
+            if pool.nested and room.lacking(pool) == {"CPU"}:
+                borrow.append(pool.key)
+            else:
+                give_back.extend(_giver(pools, pool, room.lacking(pool)))
     wake.extend(room.retire(now))
-    return Decision(tuple(start), tuple(room.stop), tuple(dict.fromkeys(give_back)), min(wake, default=None))
+    back = tuple(dict.fromkeys(give_back))
+    return Decision(tuple(start), tuple(room.stop), back, min(wake, default=None), tuple(borrow))
 
 
 class _Room:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-SETTINGS = {"inprocess": Settings(grace=0.1), "ray": Settings(grace=0.3)}
+SETTINGS = {"inprocess": Settings(grace=0.1, init_pause=0), "ray": Settings(grace=0.3, init_pause=0)}
 BACKENDS = ("inprocess", pytest.param("ray", marks=pytest.mark.ray))
 
 

@@ -41,6 +41,8 @@ def test_the_defaults_are_the_designs() -> None:
         "grace": 2.0,
         "idle_timeout": 300.0,
         "init_timeout": 600.0,
+        "init_pause": 5.0,
+        "max_result_bytes": 4 * 2**30,
         "chunk_seconds": 0.05,
         "cache_entries": 10_000,
         "cache_bytes": None,
