@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,15 @@ from aiecs_ray import keys, packing
 from aiecs_ray.backend import CacheEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from aiecs_ray.backend import CacheLink
     from aiecs_ray.messages import Input, Policy, RunRequest
 
+logger = logging.getLogger(__name__)
+
+PATIENCE = 5.0
+"""Seconds that the cache may take to answer; a run that waited for so long goes on without it."""
 REMEMBERED = 10_000
 """Small entries that a run keeps at hand."""
 
@@ -26,7 +31,7 @@ class Lookups:
     Args:
         request: the run.
         cache: the way to the cache.
-        payload_of: the result of a step that has completed.
+        payloads: the results of steps that have completed, as long as somebody may need them.
         token: random bytes, for values that have no content hash.
     """
 
@@ -34,12 +39,12 @@ class Lookups:
         self,
         request: RunRequest,
         cache: CacheLink,
-        payload_of: Callable[[int], Any],
+        payloads: Mapping[int, Any],
         token: Callable[[int], bytes],
     ) -> None:
         self._request = request
         self._cache = cache
-        self._payload_of = payload_of
+        self._payloads = payloads
         self._token = token
         self._identities: dict[int, bytes] = {}
         self._keys: dict[int, str] = {}
@@ -47,6 +52,8 @@ class Lookups:
         self._met: dict[str, CacheEntry] = {}
         """Small entries that this run found or stored: the same step again need not ask."""
         self._entries: list[CacheEntry] = []
+        self._silent = False
+        """The cache did not answer; it is not asked again, or a long run would wait for it at every step."""
 
     def possible(self, step: int) -> bool:
         """Whether the result of a step may be in the cache, or go there."""
@@ -65,7 +72,7 @@ class Lookups:
                 if key is not None and key not in asked:
                     asked[key] = step
         if asked:
-            self._early = dict(zip(asked.values(), await self._cache.get_many(list(asked)), strict=True))
+            self._early = dict(zip(asked.values(), await self._ask(list(asked)), strict=True))
 
     def is_missing(self, step: int) -> bool:
         """Whether the cache was asked for a step, and had nothing."""
@@ -90,12 +97,22 @@ class Lookups:
                     hits[step] = self._met[key]
                 else:
                     asked.append(step)
-        found = await self._cache.get_many([self._keys[step] for step in asked]) if asked else []
+        found = await self._ask([self._keys[step] for step in asked]) if asked else []
         hits.update((step, entry) for step, entry in zip(asked, found, strict=True) if entry is not None)
         for step, entry in hits.items():
             self._identities[step] = entry.generation
             self._remember(entry)
         return hits
+
+    async def _ask(self, asked: Sequence[str]) -> list[CacheEntry | None]:
+        if not self._silent:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    return await self._cache.get_many(asked)
+            except TimeoutError:
+                self._silent = True
+                logger.warning("the cache has not answered for %g s; this run goes on without it", PATIENCE)
+        return [None] * len(asked)
 
     def _remember(self, entry: CacheEntry) -> None:
         if _is_small(entry.payload) and len(self._met) < REMEMBERED:
@@ -166,7 +183,10 @@ class Lookups:
         if source.kind == "object":
             return self._request.object_ids[source.place]
         if source.place not in self._identities:
-            self._identities[source.place] = self._identify(self._payload_of(source.place))
+            if source.place not in self._payloads:
+                # The run ended while the cache was asked.
+                return None
+            self._identities[source.place] = self._identify(self._payloads[source.place])
         return self._identities[source.place]
 
     def _identify(self, payload: Any) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.messages import ErrorInfo
@@ -38,6 +39,8 @@ class Pool:
         self.draining = False
         self.nested = False
         """Some of what waits was asked for by operations that wait for it."""
+        self.made_way = -math.inf
+        """When a replica last gave back work for somebody who came."""
         self.crashes: list[float] = []
         self.broken: tuple[float, ErrorInfo] | None = None
         """What the constructor raised, and until when that stands."""
@@ -47,6 +50,8 @@ class Pool:
         self.window = settings.window
         if spec.has_async:
             self.window = min(ASYNC_WINDOW, int(options.get("concurrency") or ASYNC_WINDOW))
+        self.serial = not spec.has_async and int(options.get("concurrency") or 1) == 1
+        """Its replicas run one operation at a time."""
         self.most = 1 if options.get("stateful") else options.get("max_replicas")
         self.least = int(options.get("min_replicas") or 0)
         self.idle_timeout = float(options.get("idle_timeout") or settings.idle_timeout)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from aiecs_ray.actors.pool import Pool
     from aiecs_ray.actors.tasks import Tasks
-    from aiecs_ray.backend import Backend
+    from aiecs_ray.backend import Backend, Remains
 
 CRASHES = 3
 CRASH_WINDOW = 60.0
@@ -177,14 +177,23 @@ class Scaler:
             self._refuse(pool, ErrorInfo("E003", text, "ToolInitError", ("ToolInitError",)))
         self.soon()
 
-    def bury(self, pool: Pool, member: Member, death: ReplicaDied) -> None:
-        """A replica died while it worked: note of what, and forget it."""
-        if member.died is None:
-            text = f"A replica of tool '{pool.spec.name}' died: {death}"
-            member.died = ErrorInfo("E003", text, "ReplicaLostError", ("ReplicaLostError",))
-            for run in {flight.run.id: flight.run for flight in member.flights.values()}.values():
-                run.log.add(EventKind.REPLICA_DIED, data={"tool": pool.spec.name, "message": str(death)})
-        self.remove(member)
+    async def bury(self, member: Member, death: ReplicaDied) -> Remains:
+        """A replica died while it worked: forget it, wait until nothing of it can run, and return what it left."""
+        if member.funeral is None:
+            member.died = _died(member.pool, str(death))
+            self.remove(member)
+            member.funeral = self._tasks.spawn(self._examine(member, death))
+        return await asyncio.shield(member.funeral)
+
+    async def _examine(self, member: Member, death: ReplicaDied) -> Remains:
+        remains = await member.replica.remains()
+        cause = remains.last_words or str(death)
+        if death.of_memory and "memory" in member.pool.needs:
+            cause += f"; it asks for memory={member.pool.needs['memory']:.0f} bytes"
+        member.died = _died(member.pool, cause)
+        for run in {flight.run.id: flight.run for flight in member.flights.values()}.values():
+            run.log.add(EventKind.REPLICA_DIED, data={"tool": member.pool.spec.name, "message": cause})
+        return remains
 
     def remove(self, member: Member) -> None:
         """End a replica now."""
@@ -196,3 +205,9 @@ class Scaler:
         member.yielding = True
         if not member.flights:
             self.remove(member)
+
+
+def _died(pool: Pool, cause: str) -> ErrorInfo:
+    return ErrorInfo(
+        "E003", f"A replica of tool '{pool.spec.name}' died: {cause}", "ReplicaLostError", ("ReplicaLostError",)
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
 
 from aiecs_ray.backend import ReplicaDied
@@ -59,8 +60,12 @@ class Watch:
             return shortest
         except TimeoutError:
             # It does not even answer: its interpreter is held by a C call, or the process is stopped.
-            if self._clock() - flight.touched >= shortest and flight is next(iter(member.flights.values())):
-                self._time_out(flight, next(iter(flight.open)))
+            elapsed = self._clock() - flight.touched
+            overdue = [step for step in flight.open if elapsed >= flight.limits.get(step, math.inf)]
+            for step in overdue:
+                # Which of them had begun its ledger will tell.
+                self._time_out(flight, step)
+            if overdue:
                 member.replica.kill()
             return shortest
         left = [shortest]

@@ -11,12 +11,17 @@ if TYPE_CHECKING:
     import concurrent.futures
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from aiecs_ray.messages import ErrorInfo, Outcome, ToolSpec, Work
+    from aiecs_ray.messages import ErrorInfo, Mark, Outcome, ToolSpec, Work
     from aiecs_ray.packing import Packed
 
 
 class ReplicaDied(Exception):  # noqa: N818  # an event between backend and coordinator, never a user's error
     """The process of a replica is gone; the argument says of what, as far as the backend knows."""
+
+    def __init__(self, cause: str, *, of_memory: bool = False) -> None:
+        super().__init__(cause)
+        self.of_memory = of_memory
+        """Its node had no memory left."""
 
 
 class Running(NamedTuple):
@@ -38,6 +43,15 @@ class Stopped(NamedTuple):
     """Outcomes that were waiting for the end of a body after them; they are reported here and nowhere else."""
 
 
+class Remains(NamedTuple):
+    """What is left of a replica that died."""
+
+    marks: Mapping[tuple[int, int], Mark] | None = None
+    """How far its attempts had come, by (work, step); None when nobody can tell, for its node is gone."""
+    last_words: str = ""
+    """What the interpreter said when it crashed: the signal, and where."""
+
+
 class Replica(Protocol):
     """One tool instance in its own process or thread."""
 
@@ -57,7 +71,10 @@ class Replica(Protocol):
         """Hand over the outcomes of ``work`` that wait for the end of a body after them. Raises ReplicaDied."""
 
     def kill(self) -> None:
-        """End the replica at once, whatever it does."""
+        """End the replica at once, whatever it does, and the processes that it started."""
+
+    async def remains(self) -> Remains:
+        """Wait until nothing of the replica can run any more, and return what it left."""
 
 
 class CacheEntry(NamedTuple):

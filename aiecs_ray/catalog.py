@@ -35,6 +35,9 @@ class OperationInfo:
     schema: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
+_NOT_OF_REPLICAS = ("rate", "burst", "max_concurrency", "breaker")
+
+
 class Catalog:
     """Finds the tool behind a name.
 
@@ -102,8 +105,10 @@ def to_spec(
     environment = _merged(runtime_env, definition.options.runtime_env or {})
     options["runtime_env"] = upload(environment) if environment else None
     source = ship(definition.cls, runtime_env=environment or None)
+    # What it says of limits is enforced elsewhere: another one needs no other replicas.
+    lasting = {name: value for name, value in options.items() if name not in _NOT_OF_REPLICAS}
     try:
-        identity = keys.digest(options)
+        identity = keys.digest(lasting)
     except UncacheableValueError as error:
         text = f"tool {definition.name!r}: its config and runtime_env must be plain values: {error}"
         raise InvalidToolError(text) from error

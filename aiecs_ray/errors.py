@@ -43,6 +43,7 @@
     │   ├── InfeasibleResourcesError
     │   ├── ReentrancyError
     │   └── BusyError
+    │       └── CircuitOpenError
     ├── UncacheableValueError (ValueError)         E003
     └── RuntimeUnavailableError (ConnectionError)  E003
         ├── AuthenticationError
@@ -390,7 +391,11 @@ class BusyError(ExecutionError):
         self.message, self.retry_after = message, retry_after
 
     def __str__(self) -> str:
-        return f"{self.message}; try again in {self.retry_after:g} s"
+        return f"{self.message}; try again in {self.retry_after:.3g} s"
+
+
+class CircuitOpenError(BusyError):
+    """The circuit breaker of an operation lets no call through, because too many failed; nothing has run."""
 
 
 class UncacheableValueError(AiecsError, ValueError):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiecs_ray.actors.cache import Cache
 from aiecs_ray.actors.coordinator import Coordinator
 from aiecs_ray.actors.tool import Delivery, Large, ToolHost
-from aiecs_ray.backend import ReplicaDied
+from aiecs_ray.backend import Remains, ReplicaDied
 from aiecs_ray.errors import RuntimeUnavailableError
 from aiecs_ray.outstanding import Outstanding
 
@@ -130,6 +130,10 @@ class LocalReplica:
         for worker in self._workers:
             worker.end()
 
+    async def remains(self) -> Remains:
+        """Return how far the threads had come; they may go further, but nobody hears of it."""
+        return Remains(self._host.marks())
+
     def _submit(self, job: Callable[[], None]) -> None:
         if len(self._workers) < self._threads:
             self._workers.append(_Thread(f"{self._name}-{len(self._workers)}"))
@@ -178,7 +182,8 @@ class _CacheLink:
         self._cache.put_many(entries)
 
 
-def _packed(reference: LocalRef) -> Packed:
+def read(reference: LocalRef) -> Packed:
+    """Return the large value of a reference."""
     return reference.packed
 
 
@@ -195,7 +200,7 @@ class InProcessBackend:
         """Make a replica of a tool."""
         host = ToolHost(
             spec,
-            fetch=_packed,
+            fetch=read,
             report=self._report,
             inline_limit=self._settings.inline_limit,
             most=self._settings.max_result_bytes,
@@ -274,7 +279,7 @@ class InProcessLink:
 
     def fetch(self, references: Sequence[LocalRef]) -> list[Packed | Exception]:
         """Return the values of ``references``."""
-        return [reference.packed for reference in references]
+        return [_read_or_error(reference) for reference in references]
 
     def lease(self) -> None:
         """Return nothing: the client cannot outlive this process, nor this process the client."""
@@ -311,6 +316,13 @@ class _Inner:
 
     def close(self) -> None:
         """Do nothing: the coordinator belongs to whoever started it."""
+
+
+def _read_or_error(reference: LocalRef) -> Packed | Exception:
+    try:
+        return read(reference)
+    except ConnectionError as error:
+        return error
 
 
 def _closed_error() -> RuntimeUnavailableError:

@@ -227,6 +227,11 @@ def inline(value: object) -> bool:
     return id(type(value)) in _BARE
 
 
+def is_reference(payload: object) -> bool:
+    """Whether a payload stands for a large value that lies elsewhere."""
+    return not (type(payload) in (bytes, Packed) or inline(payload))
+
+
 def to_payload(packed: Packed) -> Any:
     """Return the form in which a small value travels: bytes."""
     return packed.copy() if packed.buffers else packed.header

@@ -21,6 +21,7 @@ from aiecs_ray.errors import (
     UncacheableValueError,
     UpstreamFailedError,
 )
+from aiecs_ray.limits import check_limits
 from aiecs_ray.messages import Input, Policy, RetryOptions, RunRequest, Step, ToolSpec
 from aiecs_ray.model import TaskStepResult
 from aiecs_ray.operation import Requested, parse_operations, seconds, split_spec
@@ -105,6 +106,7 @@ class _Request:
         options = self._options
         if options.deadline is not None:
             seconds(options.deadline, "deadline")
+        check_limits(options.limits.rate, options.limits.concurrency, options.limits.burst)
         if not (options.cache is None or isinstance(options.cache, bool) or options.cache in _CACHE_MODES):
             raise InvalidInputError(f"cache must be one of {', '.join(_CACHE_MODES)}, got {shorten(options.cache)}")
         steps = [self._step(operation, index) for index, operation in enumerate(self._operations)]
@@ -185,6 +187,7 @@ class _Request:
             scope=declared["scope"],
             version=tool.version,
             priority=operation.priority,
+            weight=declared.get("weight", 1),
         )
         found = (self._number(policy), info)
         if operation.is_plain:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import importlib
 import logging
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ray
 import ray.exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from aiecs_ray.actors.children import end_with_this_process
+from aiecs_ray.actors.ledger import crash_path, end_process, lead_group, open_ledger, take_remains
 from aiecs_ray.actors.tool import Large, ToolHost
-from aiecs_ray.backend import ReplicaDied
+from aiecs_ray.backend import Remains, ReplicaDied
 from aiecs_ray.config import Settings
 from aiecs_ray.output import Allowance, Limited
 from aiecs_ray.running import current
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     import concurrent.futures
     from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from aiecs_ray.actors.ledger import Whereabouts
     from aiecs_ray.backend import CacheEntry, CacheLink, Link, Running, Stopped
     from aiecs_ray.messages import ErrorInfo, Outcome, ToolSpec, Work
     from aiecs_ray.packing import Packed
@@ -32,6 +37,8 @@ AHEAD = 16
 """Outcomes that a replica may have yielded and nobody has read yet; none where an operation must not run twice."""
 _RUNTIME_FILES = "runtime_resources"
 """The folder in which Ray unpacks the files of a runtime_env."""
+REMAINS_WAIT = 10.0
+"""Seconds to wait for the end of a process that was killed, before its attempts count as unknown."""
 ASYNC_CALLS = 64
 """Calls that a replica with async operations takes at once; each may hold many operations."""
 
@@ -49,14 +56,24 @@ class _ReplicaActor:
     def __init__(self, spec: ToolSpec, coordinator: str, values: dict[str, Any]) -> None:
         self._coordinator_name, self._settings = coordinator, Settings(**values)
         self._coordinator: Any = None
+        lead_group()
+        ledger, self._where = open_ledger(ray.get_runtime_context().get_node_id())
+        if self._where.path:
+            # Kept open: what the interpreter has to say of its end it says there.
+            self._crash = Path(crash_path(self._where.path)).open("x", encoding="utf-8")  # noqa: SIM115
+            faulthandler.enable(self._crash)
         self._host = ToolHost(
             spec,
             fetch=fetch_one,
             report=self._report,
             inline_limit=self._settings.inline_limit,
+            ledger=ledger,
             most=self._settings.max_result_bytes,
             home=self._home,
         )
+
+    def where(self) -> Whereabouts:
+        return self._where
 
     def start(self) -> ErrorInfo | None:
         _put_own_files_first()
@@ -113,14 +130,18 @@ def _put_own_files_first() -> None:
 class RayReplica:
     """A replica, as the coordinator holds it."""
 
-    def __init__(self, actor: Any, memory: int | None = None) -> None:
+    def __init__(self, actor: Any, node: str, memory: int | None = None) -> None:
         # Ray types a handle as its class, on which ``.remote`` does not type-check.
         self._actor = actor
+        self._own_node = node
         self._memory = memory
+        self._where: Whereabouts | None = None
 
     async def start(self) -> ErrorInfo | None:
         """Wait until the tool is built."""
-        return await self._get(self._actor.start.remote())  # type: ignore[no-any-return]
+        where, built = self._actor.where.remote(), self._actor.start.remote()
+        self._where = await self._get(where)
+        return await self._get(built)  # type: ignore[no-any-return]
 
     async def send(self, work: Work, *, stream: bool) -> AsyncIterator[list[Outcome]]:
         """Run ``work``; large values stay in the object store and belong to this process."""
@@ -141,7 +162,7 @@ class RayReplica:
                     larges = await anext(generator)
                 yield [_with_reference(outcome, larges) for outcome in outcomes]
         except ray.exceptions.RayError as error:
-            raise ReplicaDied(cause_of_death(error, self._memory)) from error
+            raise _death(error, self._memory) from error
 
     async def status(self) -> Sequence[Running]:
         """Return what is running now."""
@@ -156,14 +177,31 @@ class RayReplica:
         return await self._get(self._actor.collect.remote(work))  # type: ignore[no-any-return]
 
     def kill(self) -> None:
-        """End the process."""
+        """End the process; on this node at once, also one that is stopped, with those that it started."""
         ray.kill(self._actor)
+        if self._where is not None and self._where.node == self._own_node:
+            end_process(self._where)
+
+    async def remains(self) -> Remains:
+        """Wait until the process has ended, and return what it left on its node."""
+        where = self._where
+        if where is None or not where.path:
+            return Remains()
+        if where.node == self._own_node:
+            return await asyncio.to_thread(take_remains, where, REMAINS_WAIT)
+        there = NodeAffinitySchedulingStrategy(where.node, soft=False)
+        try:
+            async with asyncio.timeout(2 * REMAINS_WAIT):
+                task = ray.remote(take_remains).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+                return await task.remote(where, REMAINS_WAIT)
+        except (ray.exceptions.RayError, TimeoutError):
+            return Remains()  # the node is gone, and with it what its processes had written
 
     async def _get(self, reference: Any) -> Any:
         try:
             return await reference
         except ray.exceptions.RayError as error:
-            raise ReplicaDied(cause_of_death(error, self._memory)) from error
+            raise _death(error, self._memory) from error
 
 
 def _with_reference(outcome: Outcome, larges: Any) -> Outcome:
@@ -176,16 +214,30 @@ _OUT_OF_MEMORY = ("low on memory", "out of memory", "out-of-memory", "memory usa
 """How Ray's texts say that its monitor killed a process; there is a class for it only where it killed a task."""
 
 
-def cause_of_death(error: BaseException, memory: int | None = None) -> str:
-    """Return one line that says what a replica died of, as far as Ray knows; ``memory`` is what it had asked for."""
-    text = str(error)
-    if isinstance(error, ray.exceptions.OutOfMemoryError) or _ran_out_of_memory(error, text):
+def _death(error: ray.exceptions.RayError, memory: int | None) -> ReplicaDied:
+    if isinstance(error, ray.exceptions.OutOfMemoryError) or _ran_out_of_memory(error):
         asked = "the tool asks for no memory=" if memory is None else f"the tool asks for memory={memory}"
-        return f"it was killed because its node ran out of memory ({asked}; say what it needs)"
+        return ReplicaDied(
+            f"its node ran out of memory, and it was killed ({asked}; say what it needs)", of_memory=True
+        )
+    return ReplicaDied(cause_of_death(error))
+
+
+def _ran_out_of_memory(error: BaseException) -> bool:
+    # A process that ended unexpectedly lists it among its common causes, as one that is possible.
+    said = str(error).lower().partition("some common causes")[0]
+    return isinstance(error, ray.exceptions.RayActorError) and any(words in said for words in _OUT_OF_MEMORY)
+
+
+def cause_of_death(error: BaseException) -> str:
+    """Return one line that says what a replica died of, as far as Ray knows."""
+    text = str(error)
     if isinstance(error, ray.exceptions.OutOfDiskError | ray.exceptions.ObjectStoreFullError):
         return f"its result found no room: {' '.join(text.split())[:300]}"
     if isinstance(error, ray.exceptions.RaySystemError | ray.exceptions.RayTaskError):
         return f"it answered with an error: {text.splitlines()[-1][:300]}"
+    if "connection error code 2" in text:
+        return "its process was killed (SIGKILL, by hand or by the kernel for want of memory) or left with os._exit"
     _, named, detail = text.partition("exit detail: ")
     if named:
         return detail.splitlines()[0].partition("Some common causes")[0].strip()[:300]
@@ -193,14 +245,6 @@ def cause_of_death(error: BaseException, memory: int | None = None) -> str:
         if "error code" in line.lower() or "died" in line.lower() or "signal" in line.lower():
             return line.strip()[:300]
     return type(error).__name__
-
-
-def _ran_out_of_memory(error: BaseException, text: str) -> bool:
-    if not isinstance(error, ray.exceptions.RayActorError):
-        return False
-    # A process that ended unexpectedly lists it among its common causes, as one that is possible.
-    said = text.lower().partition("some common causes")[0]
-    return any(words in said for words in _OUT_OF_MEMORY)
 
 
 def fetch_one(reference: RayRef) -> Packed:
@@ -235,6 +279,7 @@ class RayBackend:
     def __init__(self, settings: Settings, name: str, cache: Any) -> None:
         self._settings = settings
         self._name = name
+        self._node = str(ray.get_runtime_context().get_node_id())
         self.cache: CacheLink = _CacheLink(cache)
         # Ray's stubs know neither concurrency groups nor what a class becomes.
         decorate: Any = ray.remote
@@ -257,7 +302,7 @@ class RayBackend:
         if options.get("runtime_env"):
             chosen["runtime_env"] = dict(options["runtime_env"])
         actor = self._class.options(**chosen).remote(spec, self._name, self._settings.model_dump())
-        return RayReplica(actor, options.get("memory"))
+        return RayReplica(actor, self._node, options.get("memory"))
 
     async def nodes(self) -> Sequence[Mapping[str, float]]:
         """Return the total resources of each node that is alive."""

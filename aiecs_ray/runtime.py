@@ -8,29 +8,31 @@ import os
 import secrets
 import threading
 import weakref
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from aiecs_ray import nesting
 from aiecs_ray.catalog import Catalog
 from aiecs_ray.collector import undisturbed
 from aiecs_ray.context import Context
+from aiecs_ray.controls import Controls
 from aiecs_ray.errors import DSLEvaluationError, InvalidInputError, RuntimeUnavailableError
+from aiecs_ray.forks import close_own, refuse_forked
 from aiecs_ray.interrupts import wind_up
-from aiecs_ray.messages import PROTOCOL
+from aiecs_ray.messages import Limits, check_protocol
 from aiecs_ray.operation import seconds
+from aiecs_ray.packing import is_reference
 from aiecs_ray.prepare import Preparer
 from aiecs_ray.proxies import CacheView, Tools
 from aiecs_ray.quoting import shorten
 from aiecs_ray.registry import DEFAULT
 from aiecs_ray.results import Opened, open_all, to_step_result, to_value
 from aiecs_ray.run import Run
-from aiecs_ray.run_options import Handle, Prepared, RunOptions
-from aiecs_ray.streaming import stream_map
+from aiecs_ray.run_options import Handle, Prepared, RunOptions, checked_mode
+from aiecs_ray.streaming import check_map, stream_map
 
 if TYPE_CHECKING:
     import concurrent.futures
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from aiecs_ray.actors.coordinator import Answer
@@ -43,10 +45,9 @@ if TYPE_CHECKING:
 
 GOODBYE = 2.0
 """Seconds that closing waits for the coordinator."""
-_MODES = ("sequence", "parallel", "batch")
 
 
-class Runtime:
+class Runtime(Controls):
     """A connection to one coordinator. Made by :func:`aiecs_ray.connect`; usable from any thread.
 
     >>> import aiecs_ray
@@ -88,7 +89,7 @@ class Runtime:
         )
         self.tools = Tools(self)
         self.cache = CacheView(self)
-        self._finalizer = weakref.finalize(self, _close_own, link, self._process)
+        self._finalizer = weakref.finalize(self, close_own, link, self._process)
 
     # --- life ----------------------------------------------------------------------------------------------
 
@@ -147,6 +148,8 @@ class Runtime:
         keep: Literal["all", "last"] | Sequence[int | str] = "all",
         deadline: float | None = None,
         cache: CacheMode | bool | None = None,
+        rate: float | None = None,
+        concurrency: int | None = None,
         on_step: Callable[[int, TaskStepResult], object] | None = None,
     ) -> list[TaskStepResult]:
         """Run operations and return one result per operation, in input order.
@@ -160,13 +163,16 @@ class Runtime:
             keep: whose results are wanted: all, the last one's, or those of the given indexes and ids.
             deadline: seconds for the whole run.
             cache: "on", "off", "refresh" or "only"; None leaves it to the operations and the context.
+            rate: operations of this run started in any second, evenly spaced; answers from the cache count, too.
+            concurrency: operations of this run in flight.
             on_step: called in this thread with index and result as each step ends.
 
         Raises:
             InvalidInputError, DSLEvaluationError, ToolNotFoundError: the input is wrong; nothing has run.
             RunLostError: the coordinator was restarted.
         """
-        options = RunOptions(_mode(mode), Context(user_id, task_id), stop_on_failure, keep, deadline, cache)
+        limits, context = Limits("", rate, concurrency), Context(user_id, task_id)
+        options = RunOptions(checked_mode(mode), context, stop_on_failure, keep, deadline, cache, limits=limits)
         prepared = self.prepare(operations, options)
         if on_step is not None:
             return self.start(prepared).follow(on_step)
@@ -185,13 +191,16 @@ class Runtime:
         keep: Literal["all", "last"] | Sequence[int | str] = "all",
         deadline: float | None = None,
         cache: CacheMode | bool | None = None,
+        rate: float | None = None,
+        concurrency: int | None = None,
         detach: bool = False,
     ) -> Run:
         """Start a run and return at once; arguments as in :meth:`run`.
 
         A run with ``detach`` goes on when this client is gone; another finds it with ``attach(run.id)``.
         """
-        options = RunOptions(_mode(mode), Context(user_id, task_id), stop_on_failure, keep, deadline, cache, detach)
+        limits, context = Limits("", rate, concurrency), Context(user_id, task_id)
+        options = RunOptions(checked_mode(mode), context, stop_on_failure, keep, deadline, cache, detach, limits=limits)
         return self.start(self.prepare(operations, options))
 
     def attach(self, run_id: str) -> Run:
@@ -267,12 +276,7 @@ class Runtime:
             user_id: with ``task_id`` the context.
             task_id: see ``user_id``.
         """
-        if on_error not in ("raise", "return"):
-            raise InvalidInputError(f"on_error must be 'raise' or 'return', got {shorten(on_error)}")
-        if window is not None and (type(window) is not int or window < 1):
-            raise InvalidInputError(f"window must be a whole number from 1 on, got {shorten(window)}")
-        if not isinstance(params, Iterable):
-            raise InvalidInputError(f"params must be an iterable of dicts, got {shorten(params)}")
+        check_map(params, window, on_error)
         # Each element stands alone: it cannot refer to others, and what is wrong with it is its own error.
         tolerate = (InvalidInputError, DSLEvaluationError)
         context = Context(user_id, task_id)
@@ -342,19 +346,25 @@ class Runtime:
             self._greet()
             answer = self.request("execute", prepared.request, tuple(prepared.tools.values()))
         assert answer.page is not None
-        opened = self.open(answer.page.settled)
-        following = answer.page.following
-        while following is not None:
-            page = self.request("results", answer.run, following)
-            opened.extend(self.open(page.settled))
-            following = page.following
-            if following is None:
-                self._link.request("release", answer.run)
+        page = answer.page
+        opened = self.open(answer.run, range(len(page.settled)), page.settled)
+        kept = page.following is not None or any(is_reference(settled.payload) for settled in page.settled)
+        while page.following is not None:
+            page = self.request("results", answer.run, page.following)
+            opened.extend(self.open(answer.run, range(len(opened), len(opened) + len(page.settled)), page.settled))
+        if kept:
+            self._link.request("release", answer.run)
         return opened
 
-    def open(self, settled: Sequence[Settled]) -> list[Opened]:
-        """Return the values and errors of some steps."""
-        return open_all(settled, self._link.fetch)
+    def open(self, run: str, steps: Sequence[int], settled: Sequence[Settled]) -> list[Opened]:
+        """Return the values and errors of some steps; a large value that was lost is made anew, if it may be."""
+        opened = open_all(settled, self._link.fetch)
+        lost = [place for place, one in enumerate(opened) if one.is_lost]
+        if lost:
+            again = open_all(self.request("remake", run, [steps[place] for place in lost]), self._link.fetch)
+            for place, one in zip(lost, again, strict=True):
+                opened[place] = one
+        return opened
 
     def request(self, method: str, *args: Any) -> Any:
         """Call the coordinator and wait for its answer."""
@@ -374,9 +384,7 @@ class Runtime:
     def _greet(self) -> dict[str, Any]:
         """Introduce this client to the coordinator; again, when that was restarted."""
         hello: dict[str, Any] = self.request("hello", self._client, self._link.lease())
-        if hello["protocol"] != PROTOCOL:
-            text = f"the coordinator speaks protocol {hello['protocol']}, this client protocol {PROTOCOL}"
-            raise RuntimeUnavailableError(f"{text}; install the same version of aiecs-ray on both sides")
+        check_protocol(hello["protocol"])
         self.incarnation = hello["incarnation"]
         return hello
 
@@ -389,18 +397,4 @@ class Runtime:
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeUnavailableError("the runtime was closed; connect again with aiecs_ray.connect()")
-        if self._process != os.getpid():
-            text = "this process was forked from the one that made the runtime, and has no connection of its own"
-            raise RuntimeUnavailableError(f"{text}; connect in it with aiecs_ray.connect()")
-
-
-def _close_own(link: Link, process: int) -> None:
-    # A forked process inherits the finalizer, but not the threads and sockets behind the link.
-    if process == os.getpid():
-        link.close()
-
-
-def _mode(mode: str) -> Any:
-    if mode not in _MODES:
-        raise InvalidInputError(f"mode must be one of {', '.join(_MODES)}, got {shorten(mode)}")
-    return mode
+        refuse_forked(self._process)

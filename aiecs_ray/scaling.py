@@ -78,14 +78,15 @@ def decide(pools: Sequence[PoolView], free: Mapping[str, float], now: float) -> 
 
     ``free`` is what the cluster has beyond the replicas there are. A tool that has work and no replica comes first;
     for it, the replica that has been idle longest is stopped, or, when none is idle, the tool with most replicas
-    gives one back after its present work.
+    gives one back after its present work. For a replica that only fills up a minimum no other tool goes below its own:
+    two of them would take the room from each other for ever.
     """
     room = _Room(dict(free), sorted((replica.since, replica.id, pool) for pool in pools for replica in pool.idle))
     start: list[str] = []
     give_back: list[str] = []
     borrow: list[str] = []
     wake: list[float] = []
-    for pool in sorted(pools, key=lambda view: view.replicas):
+    for pool in sorted(pools, key=lambda view: (view.replicas, not view.queued)):
         wanted = _wanted(pool, now)
         if pool.blocked_since is not None and pool.replicas < pool.most:
             wake.append(max(pool.blocked_since + PATIENCE, now + PATIENCE / 2))
@@ -96,7 +97,7 @@ def decide(pools: Sequence[PoolView], free: Mapping[str, float], now: float) -> 
         while started < wanted and room.make(pool):
             started += 1
         start.extend([pool.key] * started)
-        if wanted and not started and not pool.replicas:
+        if wanted and not started and pool.queued and not pool.replicas:
             if pool.nested and room.lacking(pool) == {"CPU"}:
                 borrow.append(pool.key)
             else:
@@ -159,7 +160,7 @@ class _Room:
         for _, replica, owner in self._idle:
             if replica in self.stop or owner.queued:
                 continue
-            if pool.replicas and self._remaining(owner) <= owner.least:
+            if (pool.replicas or not pool.queued) and self._remaining(owner) <= owner.least:
                 continue
             if any(owner.needs.get(name, 0.0) for name in lacking):
                 return replica, owner
