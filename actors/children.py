@@ -24,14 +24,16 @@ except OSError:
 def end_with_this_process() -> None:
     """See to it that the children of this process end when it does, whatever it dies of.
 
-    The first child that Python makes is announced; before it, a watcher is started: a process of its own that waits
-    for the end of this one and kills what is left of its process group. A process without children has no watcher.
+    The coordinator ends the group of a replica whose death it sees; this holds also when the coordinator dies first, or
+    the whole cluster ends. The first child that Python makes is announced; before it, a watcher is started: a process
+    of its own that waits for the end of this one and kills what is left of its process group. A process without
+    children has no watcher.
     Children that leave the group (``start_new_session=True``), or that compiled code forks, are not caught.
     """
     if os.name != "posix":
         return
     started = threading.Event()
-    watchers: list[subprocess.Popen[bytes]] = []
+    watchers: list[subprocess.Popen[bytes] | None] = []
 
     def announced(event: str, _: object) -> None:
         if event in _CHILDREN and not started.is_set():
@@ -41,9 +43,9 @@ def end_with_this_process() -> None:
     sys.addaudithook(announced)
 
 
-def _start_watcher() -> subprocess.Popen[bytes]:
+def _start_watcher() -> subprocess.Popen[bytes] | None:
     if os.getpgid(0) != os.getpid():
-        os.setpgid(0, 0)
+        return None  # the group is somebody else's, too
     return subprocess.Popen(  # noqa: S603  # this Python, on the text above
         [sys.executable, "-I", "-S", "-c", _WATCHER, str(os.getpid()), str(os.getpgid(0))],
         stdin=subprocess.DEVNULL,

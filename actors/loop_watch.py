@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+_log = logging.getLogger(__name__)
 
 PATIENCE = 1.0
 """Seconds after which a loop that does not answer is reported."""
 
 
-def watch_loop(loop: asyncio.AbstractEventLoop, blocked: Callable[[], object]) -> None:
-    """Call ``blocked``, from a thread of its own, each time that ``loop`` does not answer for a second."""
+def watch_loop(loop: asyncio.AbstractEventLoop, running: Callable[[], Sequence[str]]) -> None:
+    """Warn, from a thread of its own, each time that ``loop`` does not answer for a second, and of what it runs."""
 
     def watch() -> None:
         pause = threading.Event()
@@ -25,7 +28,11 @@ def watch_loop(loop: asyncio.AbstractEventLoop, blocked: Callable[[], object]) -
             except RuntimeError:
                 return  # it was closed
             if not answered.wait(PATIENCE):
-                blocked()
+                _log.warning(
+                    "An event loop is blocked (running: %s): an async operation works or waits without await; "
+                    "make it a plain method, or use asyncio.to_thread",
+                    ", ".join(sorted(set(running()))) or "nothing",
+                )
                 answered.wait()
 
     threading.Thread(target=watch, name="loop watch", daemon=True).start()

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import queue
 import threading
 import time
 from collections import OrderedDict
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiecs_ray import failures, masking, packing
 from aiecs_ray.actors.body import Body, Throttle, lifetime
 from aiecs_ray.actors.ledger import Ledger
 from aiecs_ray.actors.loop_watch import watch_loop
+from aiecs_ray.actors.values import packed_result
 from aiecs_ray.backend import Running, Stopped
 from aiecs_ray.binding import Binder
 from aiecs_ray.definition import describe
-from aiecs_ray.errors import AiecsError, ResultInvalidError, ResultTooLargeError
+from aiecs_ray.errors import AiecsError, ResultInvalidError
 from aiecs_ray.messages import ErrorInfo, Item, Outcome, ToolSpec, Work
 from aiecs_ray.packing import Packed
 from aiecs_ray.reference import look_up
@@ -43,10 +42,6 @@ REMEMBERED = 256
 """Pieces of work of which the host remembers what has begun, while their outcomes may be on their way."""
 LARGE_TOTAL = 64 * 2**20
 """Bytes of large results after which a chunk ends early, so that they can be picked up."""
-
-
-_log = logging.getLogger(__name__)
-_CODE = (BuiltinFunctionType, FunctionType, MethodType, ModuleType, type)
 
 
 class _InputLostError(Exception):
@@ -125,20 +120,10 @@ class ToolHost:
             if self._spec.has_async:
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._loop.run_forever, name="operations", daemon=True).start()
-                watch_loop(self._loop, self._warn_blocked)
+                watch_loop(self._loop, lambda: [body.attempt.calls[-1] for body in list(self._running.values())])
         except BaseException as error:  # noqa: BLE001  # a constructor may raise anything; it must not end the process
             return failures.of_constructor(error, self._spec.name)
         return None
-
-    def _warn_blocked(self) -> None:
-        with self._lock:
-            names = sorted({body.attempt.calls[-1] for body in self._running.values()})
-        _log.warning(
-            "The event loop of tool '%s' is blocked (running: %s): an async operation works or waits without await; "
-            "make it a plain method, or use asyncio.to_thread",
-            self._spec.name,
-            ", ".join(names) or "nothing",
-        )
 
     # --- work --------------------------------------------------------------------------------------------
 
@@ -351,15 +336,7 @@ class ToolHost:
             kind = type(result).__name__
             outcome = Outcome(item.step, item.attempt, "value", result, 8, kind, None, seconds, last)
             return outcome._replace(ttl=ttl, uncacheable=uncacheable), None
-        if isinstance(result, _CODE) or result is self._tool:
-            raise ResultInvalidError(f"a {type(result).__name__} is not data; return a value")
-        packed = packing.pack(result, trial=True)
-        if self._spec.options.get("stateful"):
-            # What the tool does to its own state later must not be seen in a result that it returned before.
-            packed = packed.copy()
-        if packed.size > self._most:
-            text = f"the result has {packed.size} bytes, more than {self._most} (max_result_bytes): return its parts"
-            raise ResultTooLargeError(f"{text}, or a path to it")
+        packed = packed_result(result, self._tool, self._spec.options, self._most)
         large = packed.size > self._inline_limit
         payload = None if large else packing.to_payload(packed)
         summary = packing.summarise(result)

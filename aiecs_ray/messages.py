@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from aiecs_ray.errors import RuntimeUnavailableError
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
@@ -19,6 +21,17 @@ Mode = Literal["sequence", "parallel", "batch"]
 
 PROTOCOL = 1
 """Version of these messages; part of the names of the shared actors, so that two versions never meet."""
+
+
+def check_protocol(theirs: int) -> None:
+    """Raise unless a coordinator speaks the version of this process.
+
+    Raises:
+        RuntimeUnavailableError: it speaks another one.
+    """
+    if theirs != PROTOCOL:
+        text = f"the coordinator speaks protocol {theirs}, this client protocol {PROTOCOL}"
+        raise RuntimeUnavailableError(f"{text}; install the same version of aiecs-ray on both sides")
 
 
 @dataclass(frozen=True, slots=True)

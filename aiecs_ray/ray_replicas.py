@@ -163,7 +163,7 @@ class RayReplica:
                     larges = await anext(generator)
                 yield [_with_reference(outcome, larges) for outcome in outcomes]
         except ray.exceptions.RayError as error:
-            raise ReplicaDied(cause_of_death(error, self._memory)) from error
+            raise _death(error, self._memory) from error
 
     async def status(self) -> Sequence[Running]:
         """Return what is running now."""
@@ -202,7 +202,7 @@ class RayReplica:
         try:
             return await reference
         except ray.exceptions.RayError as error:
-            raise ReplicaDied(cause_of_death(error, self._memory)) from error
+            raise _death(error, self._memory) from error
 
 
 def _with_reference(outcome: Outcome, larges: Any) -> Outcome:
@@ -215,12 +215,22 @@ _OUT_OF_MEMORY = ("low on memory", "out of memory", "out-of-memory", "memory usa
 """How Ray's texts say that its monitor killed a process; there is a class for it only where it killed a task."""
 
 
-def cause_of_death(error: BaseException, memory: int | None = None) -> str:
-    """Return one line that says what a replica died of, as far as Ray knows; ``memory`` is what it had asked for."""
-    text = str(error)
-    if isinstance(error, ray.exceptions.OutOfMemoryError) or _ran_out_of_memory(error, text):
+def _death(error: ray.exceptions.RayError, memory: int | None) -> ReplicaDied:
+    if isinstance(error, ray.exceptions.OutOfMemoryError) or _ran_out_of_memory(error):
         asked = "the tool asks for no memory=" if memory is None else f"the tool asks for memory={memory}"
-        return f"it was killed because its node ran out of memory ({asked}; say what it needs)"
+        return ReplicaDied(f"its node ran out of memory, and it was killed ({asked}; say what it needs)")
+    return ReplicaDied(cause_of_death(error))
+
+
+def _ran_out_of_memory(error: BaseException) -> bool:
+    # A process that ended unexpectedly lists it among its common causes, as one that is possible.
+    said = str(error).lower().partition("some common causes")[0]
+    return isinstance(error, ray.exceptions.RayActorError) and any(words in said for words in _OUT_OF_MEMORY)
+
+
+def cause_of_death(error: BaseException) -> str:
+    """Return one line that says what a replica died of, as far as Ray knows."""
+    text = str(error)
     if isinstance(error, ray.exceptions.OutOfDiskError | ray.exceptions.ObjectStoreFullError):
         return f"its result found no room: {' '.join(text.split())[:300]}"
     if isinstance(error, ray.exceptions.RaySystemError | ray.exceptions.RayTaskError):
@@ -239,14 +249,6 @@ def _exit_detail(text: str) -> str:
         line for line in text.splitlines() if any(word in line.lower() for word in ("error code", "died", "signal"))
     )
     return next(told, "").strip()[:300]
-
-
-def _ran_out_of_memory(error: BaseException, text: str) -> bool:
-    if not isinstance(error, ray.exceptions.RayActorError):
-        return False
-    # A process that ended unexpectedly lists it among its common causes, as one that is possible.
-    said = text.lower().partition("some common causes")[0]
-    return any(words in said for words in _OUT_OF_MEMORY)
 
 
 def fetch_one(reference: RayRef) -> Packed:

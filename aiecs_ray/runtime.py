@@ -8,7 +8,6 @@ import os
 import secrets
 import threading
 import weakref
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from aiecs_ray import nesting
@@ -18,8 +17,9 @@ from aiecs_ray.collector import undisturbed
 from aiecs_ray.context import Context
 from aiecs_ray.controls import Controls
 from aiecs_ray.errors import DSLEvaluationError, InvalidInputError, RuntimeUnavailableError
+from aiecs_ray.forks import close_own, refuse_forked
 from aiecs_ray.interrupts import wind_up
-from aiecs_ray.messages import PROTOCOL, Limits
+from aiecs_ray.messages import Limits, check_protocol
 from aiecs_ray.operation import seconds
 from aiecs_ray.packing import is_small
 from aiecs_ray.prepare import Preparer
@@ -28,12 +28,12 @@ from aiecs_ray.quoting import shorten
 from aiecs_ray.registry import DEFAULT
 from aiecs_ray.results import Opened, open_all, to_step_result, to_value
 from aiecs_ray.run import Run
-from aiecs_ray.run_options import Handle, Prepared, RunOptions
-from aiecs_ray.streaming import stream_map
+from aiecs_ray.run_options import Handle, Prepared, RunOptions, checked_mode
+from aiecs_ray.streaming import check_map, stream_map
 
 if TYPE_CHECKING:
     import concurrent.futures
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from aiecs_ray.actors.coordinator import Answer
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
 GOODBYE = 2.0
 """Seconds that closing waits for the coordinator."""
-_MODES = ("sequence", "parallel", "batch")
 
 
 class Runtime(Controls):
@@ -91,7 +90,7 @@ class Runtime(Controls):
         )
         self.tools = Tools(self)
         self.cache = CacheView(self)
-        self._finalizer = weakref.finalize(self, _close_own, link, self._process)
+        self._finalizer = weakref.finalize(self, close_own, link, self._process)
 
     # --- life ----------------------------------------------------------------------------------------------
 
@@ -174,7 +173,7 @@ class Runtime(Controls):
             RunLostError: the coordinator was restarted.
         """
         limits, context = Limits("", rate, concurrency), Context(user_id, task_id)
-        options = RunOptions(_mode(mode), context, stop_on_failure, keep, deadline, cache, limits=limits)
+        options = RunOptions(checked_mode(mode), context, stop_on_failure, keep, deadline, cache, limits=limits)
         prepared = self.prepare(operations, options)
         if on_step is not None:
             return self.start(prepared).follow(on_step)
@@ -202,7 +201,7 @@ class Runtime(Controls):
         A run with ``detach`` goes on when this client is gone; another finds it with ``attach(run.id)``.
         """
         limits, context = Limits("", rate, concurrency), Context(user_id, task_id)
-        options = RunOptions(_mode(mode), context, stop_on_failure, keep, deadline, cache, detach, limits=limits)
+        options = RunOptions(checked_mode(mode), context, stop_on_failure, keep, deadline, cache, detach, limits=limits)
         return self.start(self.prepare(operations, options))
 
     def attach(self, run_id: str) -> Run:
@@ -278,12 +277,7 @@ class Runtime(Controls):
             user_id: with ``task_id`` the context.
             task_id: see ``user_id``.
         """
-        if on_error not in ("raise", "return"):
-            raise InvalidInputError(f"on_error must be 'raise' or 'return', got {shorten(on_error)}")
-        if window is not None and (type(window) is not int or window < 1):
-            raise InvalidInputError(f"window must be a whole number from 1 on, got {shorten(window)}")
-        if not isinstance(params, Iterable):
-            raise InvalidInputError(f"params must be an iterable of dicts, got {shorten(params)}")
+        check_map(params, window, on_error)
         # Each element stands alone: it cannot refer to others, and what is wrong with it is its own error.
         tolerate = (InvalidInputError, DSLEvaluationError)
         context = Context(user_id, task_id)
@@ -391,9 +385,7 @@ class Runtime(Controls):
     def _greet(self) -> dict[str, Any]:
         """Introduce this client to the coordinator; again, when that was restarted."""
         hello: dict[str, Any] = self.request("hello", self._client, self._link.lease())
-        if hello["protocol"] != PROTOCOL:
-            text = f"the coordinator speaks protocol {hello['protocol']}, this client protocol {PROTOCOL}"
-            raise RuntimeUnavailableError(f"{text}; install the same version of aiecs-ray on both sides")
+        check_protocol(hello["protocol"])
         self.incarnation = hello["incarnation"]
         return hello
 
@@ -406,18 +398,4 @@ class Runtime(Controls):
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeUnavailableError("the runtime was closed; connect again with aiecs_ray.connect()")
-        if self._process != os.getpid():
-            text = "this process was forked from the one that made the runtime, and has no connection of its own"
-            raise RuntimeUnavailableError(f"{text}; connect in it with aiecs_ray.connect()")
-
-
-def _close_own(link: Link, process: int) -> None:
-    # A forked process inherits the finalizer, but not the threads and sockets behind the link.
-    if process == os.getpid():
-        link.close()
-
-
-def _mode(mode: str) -> Any:
-    if mode not in _MODES:
-        raise InvalidInputError(f"mode must be one of {', '.join(_MODES)}, got {shorten(mode)}")
-    return mode
+        refuse_forked(self._process)

@@ -129,7 +129,7 @@ def _exits(world: World) -> None:
 @row(90, "blocks-its-loop-warns")
 def _blocks(world: World) -> None:
     warned = threading.Event()
-    handler, logger = logging.Handler(), logging.getLogger("aiecs_ray.actors.tool")
+    handler, logger = logging.Handler(), logging.getLogger("aiecs_ray.actors.loop_watch")
     texts: list[str] = []
 
     def emit(record: logging.LogRecord) -> None:
@@ -148,7 +148,7 @@ def _blocks(world: World) -> None:
         assert run.result(timeout=DEADLINE)[0].result == "done"
     finally:
         logger.removeHandler(handler)
-    assert all("The event loop of tool 'stubborn' is blocked (running: stubborn.block)" in text for text in texts)
+    assert all("An event loop is blocked (running: stubborn.block)" in text for text in texts)
 
 
 @row(91, "swallows-its-cancellation")

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 import aiecs_ray
-from aiecs_ray import messages, runtime
+from aiecs_ray import messages
 from aiecs_ray.config import Settings
 from aiecs_ray.errors import AuthenticationError, RuntimeUnavailableError
 from tests.contract.bad_inputs import DEADLINE, Row, Rows, Stopwatch, World, note, op
@@ -61,16 +61,17 @@ def _stranger(world: World) -> None:
 
 @row(117, "another-version-has-another-coordinator-by-design")
 def _version(world: World) -> None:
-    world.monkeypatch.setattr(runtime, "PROTOCOL", messages.PROTOCOL + 1)
+    theirs, ours = messages.PROTOCOL, messages.PROTOCOL + 1
+    world.monkeypatch.setattr(messages, "PROTOCOL", ours)
     address = "inprocess" if world.backend == "inprocess" else None
-    says = f"the coordinator speaks protocol {messages.PROTOCOL}, this client protocol {messages.PROTOCOL + 1}"
+    says = f"the coordinator speaks protocol {theirs}, this client protocol {ours}"
     with pytest.raises(RuntimeUnavailableError, match=says) as caught:
         aiecs_ray.connect(address, settings=Settings(), registry=aiecs_ray.Registry())
     assert caught.value.error_code == "E003"
     if world.backend == "ray":
         # Two versions do not even meet: the name holds the protocol.
         ray: Any = importlib.import_module("ray")
-        assert ray.get_actor(f"aiecs_ray_coordinator_v{messages.PROTOCOL}", "aiecs_ray")
+        assert ray.get_actor(f"aiecs_ray_coordinator_v{theirs}", "aiecs_ray")
 
 
 @row(118, "a-wrong-token-simulated", ray=True)
