@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from typing import TYPE_CHECKING
 
+from aiecs_ray.actors.joins import Turn
 from aiecs_ray.messages import ErrorInfo
 
 if TYPE_CHECKING:
@@ -82,17 +84,26 @@ class Answers:
             else:
                 misses.append(step)
         run.proceed(misses)
+        for step in misses:
+            for answers, other in self._joins.queued(self, step):
+                answers.hurry(other)
 
     def _leads(self, step: int) -> bool:
         """Whether a step goes on by itself; if not, it waits for an identical one that is under way."""
         if self._run.settled[step] is not None:
             return False
-        policy, key = self._run.policy(step), self._lookups.joinable_key(step)
-        wait = policy.cache != "refresh"
-        if key is None or self._joins.enter(key, self, step, timeout=policy.timeout, wait=wait):
+        key = self._lookups.joinable_key(step)
+        wait = self._run.policy(step).cache != "refresh"
+        if key is None or self._joins.enter(key, self, step, turn=self._turn(step), wait=wait):
             return True
         self._run.waits_elsewhere(step)
+        if self._joins.may_overtake(self, step):
+            self.hurry(step)
         return False
+
+    def _turn(self, step: int) -> Turn:
+        policy = self._run.policy(step)
+        return Turn(math.inf if policy.timeout is None else policy.timeout, self._run.owner, policy.priority)
 
     def started(self, step: int) -> None:
         """A step has started: others may wait for it from now on, also if it was not looked up itself.
@@ -101,7 +112,12 @@ class Answers:
         """
         self._lookups.complete_key(step)
         if (key := self._lookups.joinable_key(step)) is not None:
-            self._joins.enter(key, self, step, timeout=self._run.policy(step).timeout, wait=False)
+            self._joins.enter(key, self, step, turn=self._turn(step), wait=False)
+            self._joins.claim(self, step)
+
+    def claim(self, step: int) -> bool:
+        """A step has a replica: return whether it is to be run, or waits because an identical one was faster."""
+        return self._joins.claim(self, step)
 
     def store(self, outcome: Outcome) -> CacheEntry | None:
         """Store the result of a step, if it has a key; return its entry."""
@@ -123,6 +139,12 @@ class Answers:
             self._shared.add(step)
             self._lookups.joined(step, entry)
             self._run.hit(step, entry)
+
+    def hurry(self, step: int) -> None:
+        """Let a step queue although it waits: its turn may come before that of the one it waits for."""
+        run = self._run
+        if run.settled[step] is None and not run.is_limited(step):
+            run.queue([step])
 
     def take_over(self, step: int) -> None:
         """Go on with a step that waited for an identical one, which did not complete."""

@@ -109,7 +109,7 @@ class Cache:
         if not self._settings.cache_entries:
             return
         if not self._store.fits(_real_size(entry), _owner(entry)):
-            self._delete(entry.key)
+            self.delete(entry.key)
             self._counts.uncacheable(entry.spec, TOO_LARGE)
             return
         payload = self._adopt(entry.payload)
@@ -184,6 +184,12 @@ class Cache:
             self._store.clear()
             return alone + count
 
+    def delete(self, key: str) -> bool:
+        """Drop the entry under ``key``; whether there was one."""
+        with self._lock:
+            on_disk = self._shelf is not None and self._shelf.delete(key)
+            return self._store.delete(key) or on_disk
+
     def stats(self) -> dict[str, Any]:
         """Return what was counted since this cache was started, and what it holds."""
         with self._lock:
@@ -230,11 +236,6 @@ class Cache:
     def close(self) -> None:
         """End the thread that sweeps; the cache itself stays usable."""
         self._closed.set()
-
-    def _delete(self, key: str) -> None:
-        self._store.delete(key)
-        if self._shelf is not None:
-            self._shelf.delete(key)
 
     def _start_sweeper(self) -> None:
         if self._sweeper is None and not self._closed.is_set():

@@ -9,7 +9,7 @@ limits. Because only a step that waits for nothing but its own turn can lead, no
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,23 +29,45 @@ class Member(Protocol):
     def take_over(self, step: int) -> None:
         """Go on with a step that waited, as if it had just become ready."""
 
+    def hurry(self, step: int) -> None:
+        """Let a step that waits queue as well."""
+
 
 Place = tuple[Member, int]
 """A step of a run."""
 
 
+class Turn(NamedTuple):
+    """What decides when a step gets a replica, and how long it may hold it."""
+
+    limit: float = math.inf
+    """Seconds that one of its attempts may take."""
+    owner: str = ""
+    priority: int = 0
+
+    def may_come_before(self, other: Turn) -> bool:
+        """Whether a step that queues later may be run first: users take turns, and higher priorities come first."""
+        return self.owner != other.owner or self.priority > other.priority
+
+
 class _Group:
     """Identical steps."""
 
-    __slots__ = ("failures", "leader", "limit", "waiting")
+    __slots__ = ("failures", "leader", "queued", "started", "turn", "waiting")
 
     def __init__(self) -> None:
         self.leader: Place | None = None
-        self.limit = math.inf
-        """Seconds that an attempt of the leader may take."""
-        self.waiting: dict[Place, float] = {}
-        """Who waits, in the order they came, with the seconds that their own attempts may take."""
+        self.turn = Turn()
+        """The leader's."""
+        self.queued = self.started = False
+        """The leader was not in the cache, and queues; it was sent to a replica."""
+        self.waiting: dict[Place, Turn] = {}
+        """Who waits, in the order they came."""
         self.failures = 0
+
+    def lead(self, place: Place, turn: Turn) -> None:
+        self.leader, self.turn = place, turn
+        self.queued = self.started = False
 
 
 class Joins:
@@ -73,26 +95,62 @@ class Joins:
         group = self._groups.get(key)
         return group is not None and group.leader is not None and group.leader != (run, step)
 
-    def enter(self, key: str, run: Member, step: int, *, timeout: float | None = None, wait: bool = True) -> bool:
+    def enter(self, key: str, run: Member, step: int, *, turn: Turn = Turn(), wait: bool = True) -> bool:  # noqa: B008  # frozen
         """Return True when the step has to be run, False when it waits for an identical one.
 
-        It waits only for attempts that are limited at least as strictly as its own ``timeout``, so that it never waits
-        longer than it would run. With ``wait=False`` it runs in any case, and leads if nobody does.
+        It waits only for attempts that are limited at least as strictly as its own, so that it never waits longer than
+        it would run. With ``wait=False`` it runs in any case, and leads if nobody does.
         """
         place: Place = (run, step)
         if place in self._alone:
             return True
-        limit = math.inf if timeout is None else timeout
         group = self._groups.setdefault(key, _Group())
         if group.leader is None or group.leader == place:
-            group.leader, group.limit = place, limit
+            group.lead(place, turn)
             self._key_of[place] = key
             return True
-        if not wait or group.limit > limit:
+        if not wait or group.turn.limit > turn.limit:
             return True
-        group.waiting[place] = limit
+        group.waiting[place] = turn
         self._key_of[place] = key
         return False
+
+    def queued(self, run: Member, step: int) -> Sequence[Place]:
+        """The leader queues for a replica: return those who wait and may get one before it, so they queue as well."""
+        group = self._group_of((run, step))
+        if group is None or group.leader != (run, step):
+            return []
+        group.queued = True
+        return [place for place, turn in group.waiting.items() if turn.may_come_before(group.turn)]
+
+    def may_overtake(self, run: Member, step: int) -> bool:
+        """Whether a step that waits should queue as well, because its turn may come before the leader's."""
+        group = self._group_of((run, step))
+        if group is None or group.started or not group.queued or (run, step) not in group.waiting:
+            return False
+        return group.waiting[run, step].may_come_before(group.turn)
+
+    def claim(self, run: Member, step: int) -> bool:
+        """A step has a replica: return whether it is to be run, or waits because an identical one was faster."""
+        place: Place = (run, step)
+        group = self._group_of(place)
+        if group is None or group.leader == place:
+            if group is not None:
+                group.started = True
+            return True
+        turn = group.waiting[place]
+        if group.started or (group.leader is not None and group.turn.limit < turn.limit):
+            return False
+        del group.waiting[place]
+        if group.leader is not None:
+            group.waiting[group.leader] = group.turn
+        group.lead(place, turn)
+        group.started = True
+        return True
+
+    def _group_of(self, place: Place) -> _Group | None:
+        key = self._key_of.get(place)
+        return None if key is None else self._groups.get(key)
 
     def completed(self, run: Member, step: int) -> Sequence[Place]:
         """The leader has its result: return who waits for it, and does so no longer."""
@@ -142,6 +200,6 @@ class Joins:
                 run.take_over(step)
         else:
             # The strictest one, so that nobody waits for attempts that are limited less than their own.
-            run, step = group.leader = min(group.waiting, key=group.waiting.__getitem__)
-            group.limit = group.waiting.pop(group.leader)
+            run, step = place = min(group.waiting, key=lambda place: group.waiting[place].limit)
+            group.lead(place, group.waiting.pop(place))
             run.take_over(step)

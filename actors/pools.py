@@ -139,7 +139,7 @@ class Pools:
                 # ended a process in company is tried by itself, so that a death has one cause.
                 return
             pool.queue.pop()
-            if ticket.run.plan.state(ticket.step) is State.READY:
+            if ticket.run.claim(ticket.step):
                 member.exclusive = suspect
                 self._dispatch(pool, member, ticket)
         pool.blocked_since, pool.nested = None, False
@@ -202,10 +202,11 @@ class Pools:
             size = chunk_size(seconds, queued, replicas, self._settings.chunk_seconds)
 
         def fits(other: Ticket) -> bool:
-            if other.run is not run or run.plan.state(other.step) is not State.READY or other.step in run.alone:
+            if other.run is not run or other.step in run.alone:
                 return False
             theirs = run.policy(other.step)
-            return theirs.idempotent and theirs.is_async == policy.is_async and theirs.operation == policy.operation
+            alike = theirs.idempotent and theirs.is_async == policy.is_async and theirs.operation == policy.operation
+            return alike and run.claim(other.step)
 
         taken = pool.queue.take(size - 1, owner=run.owner, priority=policy.priority, fits=fits)
         return [other.step for other in taken]

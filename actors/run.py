@@ -115,6 +115,10 @@ class Run:
 
     # --- what the replicas say ---------------------------------------------------------------------------
 
+    def is_limited(self, step: int) -> bool:
+        """Whether a step has to pass limits or a breaker before it is queued."""
+        return self._admission.stands_alone(step)
+
     def policy(self, step: int) -> Policy:
         """Return how a step is to be run."""
         return self.request.policies[self.request.steps[step].policy]
@@ -278,6 +282,10 @@ class Run:
         return any(
             source.kind == "step" and source.place not in self._payloads for source in self.request.steps[step].inputs
         )
+
+    def claim(self, step: int) -> bool:
+        """A replica has room for a step: return whether it is still to be run."""
+        return self.plan.state(step) is State.READY and self._answers.claim(step)
 
     def compose(self, work_id: int, steps: Sequence[int], *, chain: bool) -> Work:
         """Return the message that runs ``steps`` in one call to a replica."""

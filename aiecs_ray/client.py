@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from aiecs_ray.catalog import Catalog
     from aiecs_ray.messages import Settled
+    from aiecs_ray.packing import Packed
     from aiecs_ray.registry import Registry
     from aiecs_ray.results import Opened
     from aiecs_ray.run_options import Prepared, RunOptions
@@ -29,6 +30,13 @@ class Client(Protocol):
 
     def cache_request(self, method: str, *args: Any, timeout: float | None = None) -> Any:
         """Call the cache and wait for its answer, for ``timeout`` seconds at most."""
+
+    def share(self, packed: Packed) -> Any:
+        """Return the form in which a packed value travels: what is large is put where everybody can read it."""
+
+    def fetch(self, reference: Any) -> Packed:
+        """Return the large value of a reference."""
+        ...
 
     def prepare(self, operations: Any, options: RunOptions) -> Prepared:
         """Check a list of operations and make a request of it."""

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from aiecs_ray.definition import ToolDef
     from aiecs_ray.messages import CacheMode, Mode, Settled
     from aiecs_ray.model import TaskStepResult
+    from aiecs_ray.packing import Packed
     from aiecs_ray.registry import Registry
 
 GOODBYE = 2.0
@@ -381,6 +382,19 @@ class Runtime(Controls):
         """Call the cache and wait for its answer, for ``timeout`` seconds at most."""
         self._check_open()
         return self._link.cache_request(method, *args).result(timeout)
+
+    def share(self, packed: Packed) -> Any:
+        """Return the form in which a packed value travels: what is large is put where everybody can read it."""
+        self._check_open()
+        return self._preparer.parameters.payload(packed)
+
+    def fetch(self, reference: Any) -> Packed:
+        """Return the large value of a reference; raises what the backend says of one that is gone."""
+        self._check_open()
+        (packed,) = self._link.fetch([reference])
+        if isinstance(packed, Exception):
+            raise packed
+        return packed
 
     def _greet(self) -> dict[str, Any]:
         """Introduce this client to the coordinator; again, when that was restarted."""

@@ -26,18 +26,18 @@ class Mill:
     @operation
     def grind(self, ledger: str, gate: int, grain: str = "rye") -> str:
         note(ledger, grain)
-        visit(gate)
+        visit(gate, grain)
         return f"{grain} flour"
 
     @operation
     def sack(self, ledger: str, gate: int) -> bytes:
         note(ledger)
-        visit(gate)
+        visit(gate, "sack")
         return b"x" * 200_000
 
     @operation(scope="global")
     def share(self, ledger: str, gate: int) -> int:
-        visit(gate)
+        visit(gate, "share")
         return note(ledger)
 
     @operation(idempotent=False)
@@ -357,6 +357,32 @@ def test_nobody_waits_for_what_stands_before_an_identical_step(
 
     body.let_go()
     assert [result.result for result in run.result()] == ["rye flour", 2]
+
+
+def test_another_user_need_not_wait_behind_what_stands_before_the_first_one(
+    rt: Runtime, ledger: Ledger, gate: Gate, user: str
+) -> None:
+    rt.register(Mill, max_replicas=1)
+    context = {"ledger": ledger.path, "gate": gate.port}
+    # No two of a kind one after the other, which would be sent together.
+    rye, corn = (op("mill.grind", grain=grain, **context) for grain in ("rye", "corn"))
+    before = [rye, op("mill.sack", **context), corn]
+    long = rt.submit([*before, op("mill.share", **context)], "parallel", user_id=user)
+    body = gate.arrival()
+    quick = rt.submit([op("mill.share", **context)], user_id=f"{user}2")
+    until_joining(rt, 1)
+
+    came = [body.text]
+    for _ in range(3):
+        body.let_go()
+        body = gate.arrival()
+        came.append(body.text)
+    body.let_go()
+
+    # Users take turns, so the second one's comes before the last of the first one's.
+    assert came == ["rye", "sack", "share", "corn"]
+    assert [result.status for result in (*long.result(), *quick.result())] == ["completed"] * 5
+    assert len(ledger) == 4
 
 
 def test_who_waits_holds_no_place_in_a_batch(

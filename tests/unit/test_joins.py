@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from aiecs_ray.actors.joins import FAILURES, Joins
+from aiecs_ray.actors.joins import FAILURES, Joins, Turn
 from aiecs_ray.backend import CacheEntry
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ class Steps:
     def take_over(self, step: int) -> None:
         self.taken_over.append(step)
 
+    def hurry(self, step: int) -> None:
+        raise AssertionError(step)
+
 
 @pytest.fixture
 def soon() -> Soon:
@@ -57,6 +61,10 @@ def soon() -> Soon:
 @pytest.fixture
 def joins(soon: Soon) -> Joins:
     return Joins(soon)
+
+
+def limited(seconds: float | None) -> Turn:
+    return Turn(math.inf if seconds is None else seconds)
 
 
 def test_the_first_one_runs_and_the_others_wait(joins: Joins) -> None:
@@ -191,21 +199,21 @@ def test_nobody_waits_for_attempts_that_may_take_longer_than_its_own(
     joins: Joins, leader: float | None, own: float | None, *, waits: bool
 ) -> None:
     run = Steps()
-    joins.enter("key", run, 0, timeout=leader)
+    joins.enter("key", run, 0, turn=limited(leader))
 
-    assert joins.enter("key", run, 1, timeout=own) is not waits
+    assert joins.enter("key", run, 1, turn=limited(own)) is not waits
 
 
 def test_the_strictest_one_leads_on(joins: Joins, soon: Soon) -> None:
     run = Steps()
     for step, timeout in enumerate((1.0, None, 2.0)):
-        joins.enter("key", run, step, timeout=timeout)
+        joins.enter("key", run, step, turn=limited(timeout))
 
     joins.left(run, 0)
     soon.run()
 
     assert run.taken_over == [2]
-    assert not joins.enter("key", run, 3, timeout=2.0)
+    assert not joins.enter("key", run, 3, turn=limited(2.0))
 
 
 def test_whether_somebody_else_leads_can_be_asked(joins: Joins, soon: Soon) -> None:
@@ -217,6 +225,45 @@ def test_whether_somebody_else_leads_can_be_asked(joins: Joins, soon: Soon) -> N
     joins.left(run, 0)
     soon.run()
     assert not joins.is_led_by_other("key", run, 1)
+
+
+@pytest.mark.parametrize(
+    ("turn", "overtakes"),
+    [(Turn(), False), (Turn(owner="bob"), True), (Turn(priority=1), True), (Turn(priority=-1), False)],
+)
+def test_who_may_come_before_the_leader_queues_too(joins: Joins, turn: Turn, *, overtakes: bool) -> None:
+    run = Steps()
+    joins.enter("key", run, 0)
+    joins.enter("key", run, 1, turn=turn)
+
+    in_look_up = joins.may_overtake(run, 1)
+    told = joins.queued(run, 0)
+    joins.enter("key", run, 2, turn=turn)
+
+    assert in_look_up is False
+    assert told == ([(run, 1)] if overtakes else [])
+    assert joins.may_overtake(run, 2) is overtakes
+    joins.claim(run, 0)
+    assert joins.may_overtake(run, 2) is False
+
+
+def test_whoever_gets_a_replica_first_runs_and_the_others_wait_for_it(joins: Joins) -> None:
+    run = Steps()
+    for step in range(3):
+        joins.enter("key", run, step)
+
+    claims = [joins.claim(run, step) for step in (1, 0, 2)]
+
+    assert claims == [True, False, False]
+    assert sorted(step for _, step in joins.completed(run, 1)) == [0, 2]
+
+
+def test_a_laxer_one_does_not_go_before_the_leader(joins: Joins) -> None:
+    run = Steps()
+    joins.enter("key", run, 0, turn=limited(1.0))
+    joins.enter("key", run, 1, turn=limited(None))
+
+    assert [joins.claim(run, step) for step in (1, 0)] == [False, True]
 
 
 class Crowd(RuleBasedStateMachine):
@@ -235,6 +282,9 @@ class Crowd(RuleBasedStateMachine):
     def joined(self, step: int, entry: CacheEntry) -> None:
         raise AssertionError(step, entry)
 
+    def hurry(self, step: int) -> None:
+        raise AssertionError(step)
+
     def take_over(self, step: int) -> None:
         assert step in self.waits
         self.waits.discard(step)
@@ -244,12 +294,23 @@ class Crowd(RuleBasedStateMachine):
     def running(self) -> list[int]:
         return sorted(set(self.open) - self.waits)
 
-    @rule(key=keys, wait=st.booleans(), timeout=st.sampled_from([None, 1.0, 2.0]))
-    def come(self, key: str, wait: bool, timeout: float | None) -> None:  # noqa: FBT001  # drawn by Hypothesis
+    @rule(
+        key=keys, wait=st.booleans(), limit=st.sampled_from([math.inf, 1.0, 2.0]), owner=st.sampled_from(["ann", "bob"])
+    )
+    def come(self, key: str, wait: bool, limit: float, owner: str) -> None:  # noqa: FBT001  # drawn by Hypothesis
         self.count += 1
         self.open[self.count] = key
-        if not self.joins.enter(key, self, self.count, timeout=timeout, wait=wait):
+        if not self.joins.enter(key, self, self.count, turn=Turn(limit, owner), wait=wait):
             self.waits.add(self.count)
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data())
+    def begin(self, data: st.DataObject) -> None:
+        step = data.draw(st.sampled_from(sorted(self.open)))
+        self.joins.queued(self, step)
+        may_begin = self.joins.claim(self, step)
+        self.waits = {step for group in self.joins._groups.values() for _, step in group.waiting}
+        assert may_begin is not (step in self.waits)
 
     @precondition(lambda self: self.running())
     @rule(data=st.data(), failed=st.booleans())
