@@ -185,11 +185,11 @@ class Pools:
 
     async def _fly(self, pool: Pool, member: Member, flight: Flight) -> None:
         loop = asyncio.get_running_loop()
-        watch: asyncio.Task[Any] | asyncio.TimerHandle
+        watch: asyncio.Task[Any] | None = None
         if flight.limits:
             watch = self._tasks.spawn(self._watch.over(member, flight))
         else:
-            watch = loop.call_later(SLOW, self._watch.slow, flight)
+            flight.pulse = loop.call_later(SLOW, self._watch.slow, flight)
         several = len(flight.work.items) > 1
         ahead = sum(other.expected for other in member.flights.values() if other is not flight)
         stream = several and (flight.work.chain or flight.run.policy(flight.work.items[0].step).is_async)
@@ -205,9 +205,9 @@ class Pools:
         except ReplicaDied as death:
             self._scaler.bury(pool, member, death)
         finally:
-            watch.cancel()
-            if flight.timer is not None:
-                flight.timer.cancel()
+            for timer in (watch, flight.pulse, flight.timer):
+                if timer is not None:
+                    timer.cancel()
         self._close(pool, member, flight)
 
     def _land(self, pool: Pool, flight: Flight, outcomes: list[Outcome]) -> None:

@@ -67,6 +67,8 @@ class Simulation:
         self.noted: set[int] = set()
         self.tries = [0] * len(self.steps)
         self.bodies = [0] * len(self.steps)
+        self.doubted: set[int] = set()
+        """Steps that were lost in company: nobody knows whether they had begun."""
         self.spared = [0] * len(self.steps)
         """Bodies that were stopped for another step's sake, which is no attempt."""
         self.seen = [TaskStatus.PENDING] * len(self.steps)
@@ -343,7 +345,7 @@ class Simulation:
             return
         cause, spec, verb = int(skip[1]), skip[2], skip[3]
         assert status is TaskStatus.CANCELLED
-        assert skipped == (self.tries[step] == 0)
+        assert skipped == (self.tries[step] == 0 and step not in self.doubted)
         assert spec == f"t.s{cause}"
         assert cause not in self.skips, "the cause is the root, not another step that was skipped"
         assert verb == VERBS[self.ended[cause].status]
@@ -405,6 +407,8 @@ class Simulation:
     def check_death(self, step: int, tries: int, *, started: bool | None) -> None:
         was_ended, options = step in self.ended, self.steps[step].retry
         wound_up = self.winding_up
+        if started is False and not was_ended and self.steps[step].idempotent:
+            self.doubted.add(step)
         actions = self.plan.lost(step, LOST, started=started)
         self.take(actions)
         if was_ended:
