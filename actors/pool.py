@@ -50,8 +50,8 @@ class Pool:
         self.window = settings.window
         if spec.has_async:
             self.window = min(ASYNC_WINDOW, int(options.get("concurrency") or ASYNC_WINDOW))
-        self.serial = not spec.has_async and int(options.get("concurrency") or 1) == 1
-        """Its replicas run one operation at a time."""
+        self.side_by_side = spec.has_async or int(options.get("concurrency") or 1) > 1
+        """A replica runs several calls at once."""
         self.most = 1 if options.get("stateful") else options.get("max_replicas")
         self.least = int(options.get("min_replicas") or 0)
         self.idle_timeout = float(options.get("idle_timeout") or settings.idle_timeout)

@@ -133,7 +133,7 @@ class Pools:
                     pool.blocked_since = self._clock()
                 return
             ticket = pool.queue.peek()
-            suspect = not pool.serial and ticket.step in ticket.run.alone
+            suspect = pool.side_by_side and ticket.step in ticket.run.alone
             if member.flights and (suspect or not ticket.run.policy(ticket.step).idempotent):
                 # If the call before it ended the process, its start would be in doubt: it is not sent ahead. And what
                 # ended a process in company is tried by itself, so that a death has one cause.
@@ -215,11 +215,11 @@ class Pools:
 
     async def _fly(self, pool: Pool, member: Member, flight: Flight) -> None:
         loop = asyncio.get_running_loop()
-        watch: asyncio.Task[Any] | asyncio.TimerHandle
+        watch: asyncio.Task[Any] | None = None
         if flight.limits:
             watch = self._tasks.spawn(self._watch.over(member, flight))
         else:
-            watch = loop.call_later(SLOW, self._watch.slow, flight)
+            flight.pulse = loop.call_later(SLOW, self._watch.slow, flight)
         several = len(flight.work.items) > 1
         ahead = sum(other.expected for other in member.flights.values() if other is not flight)
         stream = several and (flight.work.chain or flight.run.policy(flight.work.items[0].step).is_async)
@@ -236,9 +236,9 @@ class Pools:
             remains = await self._scaler.bury(member, death)
             self._lose(member, flight, remains)
         finally:
-            watch.cancel()
-            if flight.timer is not None:
-                flight.timer.cancel()
+            for timer in (watch, flight.pulse, flight.timer):
+                if timer is not None:
+                    timer.cancel()
         self._close(pool, member, flight)
 
     def _land(self, pool: Pool, flight: Flight, outcomes: list[Outcome]) -> None:

@@ -294,9 +294,7 @@ class RayBackend:
         self._name = name
         self._node = str(ray.get_runtime_context().get_node_id())
         self.cache: CacheLink = _CacheLink(cache)
-        # Ray's stubs know neither concurrency groups nor what a class becomes.
-        decorate: Any = ray.remote
-        self._class = decorate(concurrency_groups={"ctl": 1})(_ReplicaActor)
+        self._classes: dict[str, Any] = {}
 
     def create(self, spec: ToolSpec) -> RayReplica:
         """Begin to make a replica."""
@@ -314,8 +312,17 @@ class RayBackend:
                 chosen[name] = dict(options[name]) if name == "resources" else options[name]
         if options.get("runtime_env"):
             chosen["runtime_env"] = dict(options["runtime_env"])
-        actor = self._class.options(**chosen).remote(spec, self._name, self._settings.model_dump())
+        actor = self._class(spec.name).options(**chosen).remote(spec, self._name, self._settings.model_dump())
         return RayReplica(actor, self._node, options.get("memory"))
+
+    def _class(self, tool: str) -> Any:
+        """Return the actor class of a tool: Ray shows its name as that of the process."""
+        if tool not in self._classes:
+            # Ray's stubs know neither concurrency groups nor what a class becomes.
+            decorate: Any = ray.remote
+            named = type(f"Replica_{tool}", (_ReplicaActor,), {"__module__": __name__})
+            self._classes[tool] = decorate(concurrency_groups={"ctl": 1})(named)
+        return self._classes[tool]
 
     async def nodes(self) -> Sequence[Mapping[str, float]]:
         """Return the total resources of each node that is alive."""
