@@ -35,6 +35,11 @@ class Member:
         self.flights: dict[int, Flight] = {}
 
     @property
+    def place(self) -> tuple[str, str]:
+        """Its name, and the node on which it runs."""
+        return f"{self.pool.spec.name}-{self.number}", self.replica.node
+
+    @property
     def is_idle(self) -> bool:
         """Whether it is built and holds no work."""
         return self.ready and not self.flights and not self.yielding

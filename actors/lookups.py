@@ -67,6 +67,10 @@ class Lookups:
         if asked:
             self._early = dict(zip(asked.values(), await self._cache.get_many(list(asked)), strict=True))
 
+    def key(self, step: int) -> str | None:
+        """Return the key under which a step was asked for or stored."""
+        return self._keys.get(step)
+
     def is_missing(self, step: int) -> bool:
         """Whether the cache was asked for a step, and had nothing."""
         return step in self._early and self._early[step] is None
@@ -112,6 +116,7 @@ class Lookups:
             key = self._make_key(step, ())
         if key is None:
             return
+        self._keys[step] = key
         self._identities[step] = self._identify(payload)
         tool, _, operation = policy.spec.partition(".")
         entry = CacheEntry(

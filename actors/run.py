@@ -44,10 +44,14 @@ class Run:
         self.ended_at: float | None = None
         self.bytes = 0
         self._services = services
-        self._began = services.clock()
+        self.began = services.clock()
         self._payloads: dict[int, Any] = {}
         self._sizes: dict[int, tuple[int, str, float]] = {}
         self._hits: set[int] = set()
+        self._places: dict[int, tuple[str, str]] = {}
+        """Which replica a step was sent to last, and on which node that is."""
+        self._failures: dict[int, ErrorInfo] = {}
+        """Of the last attempt of steps that may be tried again."""
         self._lookups = Lookups(request, services.cache, self._payloads.__getitem__, services.token)
         self._stopped_by: TaskStatus | None = None
         self._overdue: dict[int, ErrorInfo] = {}
@@ -107,9 +111,14 @@ class Run:
         """Return how a step is to be run."""
         return self.request.policies[self.request.steps[step].policy]
 
-    def dispatched(self, steps: Sequence[int], *, at_once: bool) -> None:
-        """Steps were sent to a replica; with ``at_once``, one that does nothing else."""
+    def key(self, step: int) -> str | None:
+        """Return the cache key of a step, where it has one."""
+        return self._lookups.key(step)
+
+    def dispatched(self, steps: Sequence[int], *, at_once: bool, to: tuple[str, str] = ("", "")) -> None:
+        """Steps were sent to a replica on a node (``to``); with ``at_once``, one that does nothing else."""
         self.plan.handed(steps)
+        self._places.update(dict.fromkeys(steps, to))
         if at_once:
             self.note_started(steps[0])
         if self._services.gate is not None:
@@ -135,6 +144,7 @@ class Run:
         else:
             assert outcome.error is not None
             self._sizes[step] = (0, "", outcome.seconds)
+            self._failures[step] = outcome.error
             actions = self.plan.failed(step, outcome.error)
         self._perform(actions)
 
@@ -153,6 +163,7 @@ class Run:
             self._perform(self.plan.returned(step))
 
     def _timed_out(self, step: int, verdict: ErrorInfo) -> Actions:
+        self._failures[step] = verdict
         final = step in self._overdue or self._stopped_by is not None
         return self.plan.timed_out(step, verdict, final=final)
 
@@ -170,6 +181,7 @@ class Run:
     def lost(self, step: int, error: ErrorInfo, verdict: ErrorInfo | None, *, started: bool | None) -> None:
         """The replica died with a step."""
         self.alone.add(step)
+        self._failures[step] = error
         if verdict is not None:
             actions = self._timed_out(step, verdict)
         else:
@@ -247,7 +259,10 @@ class Run:
         loop = asyncio.get_running_loop()
         for step, seconds in actions.delayed:
             self._leave(step)
-            self.log.add(EventKind.STEP_RETRYING, step, {"attempt": self.plan.tries(step), "seconds": seconds})
+            data: dict[str, Any] = {"attempt": self.plan.tries(step), "seconds": seconds}
+            if (failure := self._failures.pop(step, None)) is not None:
+                data.update(code=failure.code, message=failure.message)
+            self.log.add(EventKind.STEP_RETRYING, step, data)
             loop.call_later(seconds, self._due, step)
         if self.plan.done and not self.finished.is_set():
             self._finish()
@@ -275,7 +290,10 @@ class Run:
         tries = self.plan.tries(step)
         status = ending.status.value
         self.settled[step] = Settled(status, payload, error, from_cache, seconds, tries, size)
+        self._failures.pop(step, None)
         data: dict[str, Any] = {"spec": self.policy(step).spec, "seconds": seconds, "attempts": tries}
+        if (place := self._places.pop(step, None)) is not None:
+            data["replica"], data["node"] = place
         if error is not None:
             data.update(code=error.code, message=error.message)
         else:
@@ -302,7 +320,7 @@ class Run:
             self.status = TaskStatus.FAILED if failed else TaskStatus.COMPLETED
         self.ended_at = self._services.clock()
         counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
-        seconds = self.ended_at - self._began
+        seconds = self.ended_at - self.began
         self.log.add(EventKind.RUN_FINISHED, data={"status": self.status.value, "counts": counts, "seconds": seconds})
         self.log.close()
         self.request = self.request.without_inputs()

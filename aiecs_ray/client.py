@@ -30,6 +30,9 @@ class Client(Protocol):
     def cache_request(self, method: str, *args: Any) -> Any:
         """Call the cache and wait for its answer."""
 
+    def history_request(self, method: str, *args: Any) -> Any:
+        """Call the history and wait for its answer."""
+
     def prepare(self, operations: Any, options: RunOptions) -> Prepared:
         """Check a list of operations and make a request of it."""
 

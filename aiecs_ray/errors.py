@@ -40,7 +40,8 @@
     │   ├── ResultLostError
     │   ├── ResultExpiredError
     │   ├── InfeasibleResourcesError
-    │   └── BusyError
+    │   ├── BusyError
+    │   └── HistoryError
     ├── UncacheableValueError (ValueError)         E003
     └── RuntimeUnavailableError (ConnectionError)  E003
         └── RunLostError
@@ -362,6 +363,10 @@ class BusyError(ExecutionError):
 
     def __str__(self) -> str:
         return f"{self.message}; try again in {self.retry_after:g} s"
+
+
+class HistoryError(ExecutionError):
+    """The history cannot be opened, read or written; runs go on without it."""
 
 
 class UncacheableValueError(AiecsError, ValueError):

@@ -18,13 +18,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from aiecs_ray.actors.cache import Cache
 from aiecs_ray.actors.coordinator import Coordinator
-from aiecs_ray.config import Settings
-from aiecs_ray.errors import AiecsError, RunLostError, RuntimeUnavailableError
+from aiecs_ray.actors.history import History
+from aiecs_ray.config import Settings, user_history
+from aiecs_ray.errors import AiecsError, HistoryError, InvalidInputError, RunLostError, RuntimeUnavailableError
+from aiecs_ray.history_store import HistoryStore
 from aiecs_ray.messages import PROTOCOL, RunRequest
 from aiecs_ray.outstanding import Outstanding
 from aiecs_ray.packing import Packed
 from aiecs_ray.ray_cluster import Cluster, join, upload
-from aiecs_ray.ray_replicas import RayBackend, RayRef, cause_of_death, fetch_one, list_nodes
+from aiecs_ray.ray_replicas import RayBackend, RayHistoryLink, RayRef, cause_of_death, fetch_one, list_nodes
 from aiecs_ray.store import Missing
 
 if TYPE_CHECKING:
@@ -42,8 +44,11 @@ CACHE_FRACTION = 0.3
 class _CoordinatorActor(Coordinator):
     """The coordinator with its backend; made anew by Ray when its process dies."""
 
-    def __init__(self, values: dict[str, Any], name: str, cache_name: str, result_bytes: int) -> None:
+    def __init__(
+        self, values: dict[str, Any], name: str, cache_name: str, history_name: str | None, result_bytes: int
+    ) -> None:
         settings = Settings(**values)
+        history = None if history_name is None else RayHistoryLink(ray.get_actor(history_name, settings.namespace))
         cache = ray.get_actor(cache_name, settings.namespace)
         super().__init__(
             RayBackend(settings, name, cache),
@@ -52,6 +57,7 @@ class _CoordinatorActor(Coordinator):
             result_bytes=result_bytes,
             random=random.random,
             token=secrets.token_bytes,
+            history=history,
         )
 
 
@@ -60,6 +66,14 @@ class _CacheActor(Cache):
 
     def __init__(self, values: dict[str, Any]) -> None:
         super().__init__(Settings(**values), adopt=_adopt)
+
+
+class _HistoryActor(History):
+    """The history in a process of its own; made anew by Ray when that dies, over the same database."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        settings = Settings(**values)
+        super().__init__(settings, lambda: HistoryStore(settings.history_url or user_history()))
 
 
 def _adopt(payload: Any) -> Any:
@@ -76,9 +90,10 @@ def _adopt(payload: Any) -> Any:
         return Missing.MISSING
 
 
-def _shared_actors(settings: Settings) -> tuple[Any, Any]:
+def _shared_actors(settings: Settings) -> tuple[Any, Any, Any]:
     suffix = f"v{PROTOCOL}"
     cache_name, name = f"aiecs_ray_cache_{suffix}", f"aiecs_ray_coordinator_{suffix}"
+    history_name = None if settings.history_url == "off" else f"aiecs_ray_history_{suffix}"
     options: dict[str, Any] = {
         "namespace": settings.namespace,
         "lifetime": "detached",
@@ -95,13 +110,16 @@ def _shared_actors(settings: Settings) -> tuple[Any, Any]:
     if settings.cache_bytes is None:
         values["cache_bytes"] = int(store * CACHE_FRACTION)
     cache = ray.remote(_CacheActor).options(name=cache_name, **options).remote(values)
+    history = None
+    if history_name is not None:
+        history = ray.remote(_HistoryActor).options(name=history_name, **options).remote(values)
     result_bytes = int(store * settings.result_fraction)
     coordinator = (
         ray.remote(_CoordinatorActor)
         .options(name=name, max_concurrency=COORDINATOR_CALLS, **options)
-        .remote(values, name, cache_name, result_bytes)
+        .remote(values, name, cache_name, history_name, result_bytes)
     )
-    return coordinator, cache
+    return coordinator, cache, history
 
 
 def _head_or_own_node() -> str:
@@ -118,7 +136,7 @@ class RayLink:
         self._cluster = cluster
         self.address = cluster.address
         self._lease = ray.put(b"lease")
-        self._coordinator, self._cache = _shared_actors(settings)
+        self._coordinator, self._cache, self._history = _shared_actors(settings)
         self._lock = threading.Lock()
         self._closed = False
         self._outstanding = Outstanding()
@@ -132,6 +150,13 @@ class RayLink:
         """Call a method of the cache."""
         asked = getattr(self._cache, method).remote(*args).future()
         return self._outstanding.answer_to(asked, lambda error: _own_error(error, args))
+
+    def history_request(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
+        """Call a method of the history."""
+        if self._history is None:
+            raise InvalidInputError("no history is kept (history_url='off')")
+        asked = getattr(self._history, method).remote(*args).future()
+        return self._outstanding.answer_to(asked, _history_error)
 
     def upload(self, runtime_env: dict[str, Any]) -> dict[str, Any]:
         """Upload the local folders of a runtime_env; return it with their addresses in the cluster."""
@@ -180,6 +205,14 @@ def _own_error(error: BaseException, args: tuple[Any, ...]) -> BaseException:
         if args and isinstance(args[0], RunRequest):
             return RunLostError(args[0].token)
         return RuntimeUnavailableError(f"the coordinator does not answer: {cause_of_death(error)}")
+    return error
+
+
+def _history_error(error: BaseException) -> BaseException:
+    if isinstance(error, ray.exceptions.RayTaskError) and isinstance(error.cause, AiecsError):
+        return error.cause
+    if isinstance(error, ray.exceptions.RayError):
+        return HistoryError(f"the history does not answer: {cause_of_death(error)}")
     return error
 
 

@@ -11,7 +11,7 @@ import ray
 import ray.exceptions
 
 from aiecs_ray.actors.tool import Large, ToolHost
-from aiecs_ray.backend import ReplicaDied
+from aiecs_ray.backend import HistoryGone, ReplicaDied
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -47,9 +47,9 @@ class _ReplicaActor:
         self._coordinator: Any = None
         self._host = ToolHost(spec, fetch=fetch_one, report=self._report, inline_limit=inline_limit)
 
-    def start(self) -> ErrorInfo | None:
+    def start(self) -> tuple[ErrorInfo | None, str]:
         _put_own_files_first()
-        return self._host.start()
+        return self._host.start(), ray.get_runtime_context().get_node_id()
 
     def call(self, work: Work) -> tuple[list[Outcome], list[Packed]]:
         delivery = self._host.call(work)
@@ -91,10 +91,12 @@ class RayReplica:
     def __init__(self, actor: Any) -> None:
         # Ray types a handle as its class, on which ``.remote`` does not type-check.
         self._actor = actor
+        self.node = ""
 
     async def start(self) -> ErrorInfo | None:
         """Wait until the tool is built."""
-        return await self._get(self._actor.start.remote())  # type: ignore[no-any-return]
+        error, self.node = await self._get(self._actor.start.remote())
+        return error  # type: ignore[no-any-return]
 
     async def send(self, work: Work, *, stream: bool) -> AsyncIterator[list[Outcome]]:
         """Run ``work``; large values stay in the object store and belong to this process."""
@@ -177,6 +179,20 @@ class _CacheLink:
 
     def put_many(self, entries: Sequence[CacheEntry]) -> None:
         self._actor.put_many.remote(entries).future().add_done_callback(_warn_if_failed)
+
+
+class RayHistoryLink:
+    """The coordinator's way to the history."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    async def append(self, batch: bytes) -> None:
+        """Return when a batch is written."""
+        try:
+            await self._actor.append.remote(batch)
+        except ray.exceptions.RayError as error:
+            raise HistoryGone(cause_of_death(error)) from error
 
 
 def _warn_if_failed(done: concurrent.futures.Future[None]) -> None:

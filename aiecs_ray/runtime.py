@@ -14,6 +14,7 @@ from aiecs_ray.catalog import Catalog
 from aiecs_ray.collector import undisturbed
 from aiecs_ray.context import Context
 from aiecs_ray.errors import DSLEvaluationError, InvalidInputError, RuntimeUnavailableError
+from aiecs_ray.history import HistoryView
 from aiecs_ray.operation import seconds
 from aiecs_ray.prepare import Preparer
 from aiecs_ray.proxies import CacheView, Tools
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from aiecs_ray.model import TaskStepResult
     from aiecs_ray.registry import Registry
 
-GOODBYE = 2.0
+GOODBYE = 5.0
 """Seconds that closing waits for the coordinator."""
 _MODES = ("sequence", "parallel", "batch")
 
@@ -83,6 +84,7 @@ class Runtime:
         )
         self.tools = Tools(self)
         self.cache = CacheView(self)
+        self.history = HistoryView(self.history_request)
         self._finalizer = weakref.finalize(self, link.close)
 
     # --- life ----------------------------------------------------------------------------------------------
@@ -356,6 +358,11 @@ class Runtime:
         """Call the cache and wait for its answer."""
         self._check_open()
         return self._link.cache_request(method, *args).result()
+
+    def history_request(self, method: str, *args: Any) -> Any:
+        """Call the history, which first hears of everything that has happened, and wait for its answer."""
+        self.request("write_history")
+        return self._link.history_request(method, *args).result()
 
     def _greet(self) -> dict[str, Any]:
         """Introduce this client to the coordinator; again, when that was restarted."""
