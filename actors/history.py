@@ -6,7 +6,6 @@ import pickle
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aiecs_ray.history_facts import Batch
 from aiecs_ray.history_rows import RowMaker
 from aiecs_ray.history_statistics import Statistics
 
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from aiecs_ray.config import Settings
+    from aiecs_ray.history_facts import Batch
     from aiecs_ray.history_rows import Row, Rows
 
 PRUNE_EVERY = 3600.0

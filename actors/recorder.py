@@ -75,7 +75,7 @@ class Recorder:
         self._queue: deque[_Sent] = deque()
         self._bytes = 0
         self._number = 0
-        self._last = 0.0
+        self._last = clock()
         self._written = 0
         self._lost = 0
         self._tasks = Tasks()
@@ -293,4 +293,3 @@ class _Feed:
 
 
 _COPIED = ("attempts", "seconds", "from_cache", "size", "summary", "replica", "node", "code", "message")
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import datetime as dt
 import json
 import pickle
 import time
@@ -182,7 +182,7 @@ class HistoryView:
         task: str | None = None,
         tool: str | None = None,
         status: str | None = None,
-        since: float | datetime.datetime | None = None,
+        since: float | dt.datetime | None = None,
         limit: int = 100,
     ) -> list[RecordedRun]:
         """Return runs, the latest first.
@@ -217,14 +217,14 @@ class HistoryView:
             raise InvalidInputError(f"run {shorten(run_id)!r} is not in the history")
         return RunRecord(self._ask, content)
 
-    def statistics(  # noqa: PLR0913  # filters, by name
+    def statistics(  # filters, by name
         self,
         *,
         tool: str | None = None,
         operation: str | None = None,
         user: str | None = None,
         task: str | None = None,
-        since: float | datetime.datetime | None = None,
+        since: float | dt.datetime | None = None,
     ) -> list[dict[str, Any]]:
         """Return one dict per operation that was recorded.
 
@@ -256,8 +256,7 @@ class HistoryView:
         """
         runs = self.runs(**{"limit": _EXPORTED, **filters})
         with Path(path).open("w", encoding="utf-8") as file:
-            for run in runs:
-                file.write(json.dumps(self.run(run.id).to_dict()) + "\n")
+            file.writelines(json.dumps(self.run(run.id).to_dict()) + "\n" for run in runs)
         return len(runs)
 
     def info(self) -> dict[str, Any]:
@@ -266,10 +265,10 @@ class HistoryView:
         return facts
 
 
-def _moment(since: float | datetime.datetime | None) -> float | None:
+def _moment(since: float | dt.datetime | None) -> float | None:
     if since is None:
         return None
-    if isinstance(since, datetime.datetime):
+    if isinstance(since, dt.datetime):
         return since.timestamp()
     if isinstance(since, bool) or not isinstance(since, (int, float)):
         raise InvalidInputError(f"since must be seconds since the epoch or a datetime, got {shorten(since)}")

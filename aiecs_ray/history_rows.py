@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import pickle
@@ -57,11 +58,10 @@ class RowMaker:
             elif isinstance(fact, RunFact):
                 begun[fact.run] = _run(fact, batch.feed)
                 rows.runs.append(begun[fact.run])
+            elif fact.run in begun:
+                begun[fact.run].update(_end(fact))
             else:
-                if fact.run in begun:
-                    begun[fact.run].update(_end(fact))
-                else:
-                    rows.ended_runs.append({"run_id": fact.run, **_end(fact)})
+                rows.ended_runs.append({"run_id": fact.run, **_end(fact)})
         return rows
 
     def forget(self, batch: Batch) -> None:
@@ -107,14 +107,20 @@ class RowMaker:
         }
 
     def _events(self, fact: EventsFact) -> Row:
-        known = self._secrets.get(fact.run, set())
-        listed = [[number, kind, time, step, _data(data, known)] for number, kind, time, step, data in fact.events]
         return {
             "run_id": fact.run,
             "first": fact.events[0][0],
             "last": fact.events[-1][0],
-            "content": json.dumps(listed, separators=(",", ":")),
+            "content": _listed(fact, self._secrets.get(fact.run, set())),
         }
+
+
+def _listed(fact: EventsFact, secrets: set[str]) -> str:
+    if not secrets:
+        with contextlib.suppress(TypeError, ValueError):
+            return json.dumps(fact.events, separators=(",", ":"), allow_nan=False)
+    events = [[number, kind, time, step, _data(data, secrets)] for number, kind, time, step, data in fact.events]
+    return json.dumps(events, separators=(",", ":"))
 
 
 def _run(fact: RunFact, feed: str) -> Row:
@@ -177,4 +183,6 @@ def _data(data: Mapping[str, Any], secrets: set[str]) -> dict[str, Any]:
 
 def _text(text: str, limit: int = LIMIT) -> str:
     """Return a text that every database takes: without zero characters and halves of characters."""
+    if len(text) <= limit and text.isascii() and "\0" not in text:
+        return text
     return text[:limit].replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()

@@ -204,7 +204,7 @@ class HistoryStore:
         found: list[Row] = []
         with self._transaction(writes=False) as connection:
             for row in connection.execute(query).mappings():
-                shown = _shown_run(row, now)
+                shown = _shown_run(dict(row), now)
                 if wanted is None or shown["status"] == wanted:
                     found.append(shown)
                 if len(found) == limit:

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiecs_ray.actors.cache import Cache
 from aiecs_ray.actors.coordinator import Coordinator
-from aiecs_ray.actors.tool import Delivery, Large, ToolHost
 from aiecs_ray.actors.history import History
+from aiecs_ray.actors.tool import Delivery, Large, ToolHost
 from aiecs_ray.backend import HistoryGone, ReplicaDied
 from aiecs_ray.errors import HistoryError, InvalidInputError, RuntimeUnavailableError
 from aiecs_ray.outstanding import Outstanding

@@ -23,6 +23,9 @@ MASK = "***"
 SHORTEST = 4
 """Characters from which on the value of a secret is looked for in other texts: shorter ones stand in every word."""
 _SECRET = re.compile(r"passw|secret|token|api_?key|credential|private_?key|authorization", re.IGNORECASE)
+_SCALARS = frozenset({bool, float, int, type(None)})
+_FEW = 10
+_NO_SECRETS: frozenset[str] = frozenset()
 _PLAIN = {
     ("builtins", "complex"),
     ("builtins", "frozenset"),
@@ -56,7 +59,12 @@ def looks_secret(name: object) -> bool:
     >>> looks_secret("db_password"), looks_secret("rows")
     (True, False)
     """
-    return type(name) is str and _SECRET.search(name) is not None
+    return type(name) is str and _matches(name)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _matches(name: str) -> bool:
+    return _SECRET.search(name) is not None
 
 
 def mask(text: str, secrets: Iterable[str]) -> str:
@@ -82,9 +90,15 @@ def preview(payload: Any, *, slots: Sequence[str] = (), known: Collection[str] =
     "{'user': 'ann', 'password': '***'}"
     """
     try:
-        value = _read(payload, slots)
+        return _preview(payload, slots, known)
     except Exception as error:  # noqa: BLE001  # a pickle may do anything wrong; this is for people to look at
-        return Preview(f"<cannot be shown: {type(error).__name__}>", masked=True, secrets=frozenset())
+        return Preview(f"<cannot be shown: {type(error).__name__}>", masked=True, secrets=_NO_SECRETS)
+
+
+def _preview(payload: Any, slots: Sequence[str], known: Collection[str]) -> Preview:
+    value = _read(payload, slots)
+    if not known and _is_flat(value):
+        return Preview(repr(value), masked=False, secrets=_NO_SECRETS)
     found: set[str] = set()
     masked = _look_through(value, found)
     hidden = found | set(known)
@@ -92,6 +106,14 @@ def preview(payload: Any, *, slots: Sequence[str] = (), known: Collection[str] =
     if len(text) > LIMIT:
         text = text[: LIMIT - 3] + "..."
     return Preview(text, masked=masked or _holds(payload, hidden), secrets=frozenset(found))
+
+
+def _is_flat(value: Any) -> bool:
+    """Whether there is nothing to shorten and nothing to mask."""
+    if type(value) is dict:
+        flat = len(value) <= _FEW and all(type(part) in _SCALARS for part in value.values())
+        return flat and not any(map(looks_secret, value))
+    return type(value) in _SCALARS
 
 
 def _read(payload: Any, slots: Sequence[str]) -> Any:
@@ -151,7 +173,7 @@ def _foreign(name: str) -> type[_Foreign]:
 
 _CLASSES: dict[tuple[str, str], Callable[..., type[_Foreign]]] = {
     ("aiecs_ray.dynamic", "_arrive"): lambda identity, *_: _foreign(identity[1]),
-    ("cloudpickle.cloudpickle", "_builtin_type"): lambda name: _foreign(name),
+    ("cloudpickle.cloudpickle", "_builtin_type"): _foreign,
     ("cloudpickle.cloudpickle", "_make_skeleton_class"): lambda _kind, name, *_: _foreign(name),
 }
 """How a class begins that travels with its value."""
