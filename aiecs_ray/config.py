@@ -152,6 +152,27 @@ def user_history() -> str:
     return f"sqlite:///{Path(folder) / 'aiecs_ray' / 'history.sqlite3'}"
 
 
+def named_cluster() -> str | None:
+    """Return the address in ``RAY_ADDRESS``."""
+    return os.environ.get("RAY_ADDRESS") or None
+
+
+def origins(path: str | Path | None = None, *, env_file: str | Path | None = ENV_FILE) -> dict[str, str]:
+    """Return, for each setting, where :meth:`Settings.load` takes its value from."""
+    from_file = _read_yaml(path) if path is not None else {}
+    from_env_file = DotEnvSettingsSource(Settings, env_file=env_file)()
+    from_environment = EnvSettingsSource(Settings)()
+    found = {}
+    for name in Settings.model_fields:
+        if name in from_environment:
+            found[name] = f"environment ({PREFIX}{name.upper()})"
+        elif name in from_env_file:
+            found[name] = f"file {env_file}"
+        else:
+            found[name] = f"file {path}" if name in from_file else "default"
+    return found
+
+
 @dataclass(frozen=True)
 class ExecutionUtilsConfig:
     """What ``ExecutionUtils`` is made from (document S1, "配置选项"); each name is also a class attribute.

@@ -11,6 +11,7 @@
     │   ├── InvalidOperationsError
     │   │   └── DuplicateNameError
     │   ├── InvalidConfigError
+    │   ├── PlanFileError
     │   ├── InvalidTimeoutError
     │   ├── InvalidToolError
     │   │   └── ToolConflictError
@@ -128,6 +129,18 @@ class InvalidConfigError(InvalidInputError):
 
     def __str__(self) -> str:
         return f"Setting {shorten(self.name)!r}: {self.problem}{did_you_mean(self.nearest)}"
+
+
+class PlanFileError(InvalidInputError):
+    """A plan's file is wrong; ``line`` counts from 1, ``step`` is the index of the operation, where they are known."""
+
+    def __init__(self, file: str, line: int | None, step: int | None, problem: str) -> None:
+        super().__init__(file, line, step, problem)
+        self.file, self.line, self.step, self.problem = file, line, step, problem
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{place}: {'' if self.step is None else f'operation {self.step}: '}{self.problem}"
 
 
 class InvalidTimeoutError(InvalidInputError):

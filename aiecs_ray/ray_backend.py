@@ -5,6 +5,7 @@ Coordinator and cache are detached named actors, each in a process of its own th
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import pickle
 import random
@@ -37,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 COORDINATOR_CALLS = 20_000
 """Calls of clients that may wait in the coordinator at once."""
+SHUT_DOWN = 15.0
+"""Seconds that a coordinator gets to end its runs in order."""
 CACHE_FRACTION = 0.3
 """Share of the object store that cached results may fill, unless the settings say a number of bytes."""
 
@@ -206,6 +209,25 @@ def _own_error(error: BaseException, args: tuple[Any, ...]) -> BaseException:
             return RunLostError(args[0].token)
         return RuntimeUnavailableError(f"the coordinator does not answer: {cause_of_death(error)}")
     return error
+
+
+def take_down(address: str, settings: Settings) -> list[str]:
+    """End the shared actors of a namespace with every run; return the names of those that were there."""
+    cluster = join(address, settings, num_cpus=None, object_store_memory=None)
+    ended = []
+    try:
+        for kind in ("coordinator", "cache", "history"):
+            name = f"aiecs_ray_{kind}_v{PROTOCOL}"
+            with contextlib.suppress(ValueError):
+                actor: Any = ray.get_actor(name, settings.namespace)
+                if kind == "coordinator":
+                    with contextlib.suppress(ray.exceptions.RayError):
+                        ray.get(actor.shut_down.remote(), timeout=SHUT_DOWN)
+                ray.kill(actor)
+                ended.append(kind)
+    finally:
+        cluster.leave()
+    return ended
 
 
 def _history_error(error: BaseException) -> BaseException:
