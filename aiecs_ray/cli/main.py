@@ -90,10 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TyperException as error:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
         return _failed(output, command, CommandError(ExitCode.USAGE, f"{message} (--help says more)"))
-    except KeyboardInterrupt as interrupt:
-        number = interrupt.args[0] if interrupt.args else 2
-        code = ExitCode.TERMINATED if number == 15 else ExitCode.CANCELLED  # noqa: PLR2004  # SIGTERM
-        return _failed(output, command, CommandError(code, "cancelled"))
+    except (KeyboardInterrupt, typer.Abort):
+        return _failed(output, command, CommandError(ExitCode.CANCELLED, "cancelled"))
     except BrokenPipeError:
         return int(ExitCode.FAILED)
     except (AiecsError, CommandError, OSError) as error:

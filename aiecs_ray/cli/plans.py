@@ -9,7 +9,7 @@ import typer
 
 from aiecs_ray.cli.ending import CommandError, ExitCode
 from aiecs_ray.cli.output import brief, plain
-from aiecs_ray.cli.session import Session, pairs
+from aiecs_ray.cli.session import Session, interrupted, pairs
 from aiecs_ray.context import Context
 from aiecs_ray.errors import AiecsError
 from aiecs_ray.plan_file import PlanFile, load_plan, plan_schema
@@ -130,8 +130,7 @@ def _follow(session: Session, started: Run) -> None:
         started.cancel()
         done, total = started.progress()
         session.output.note(f"run {started.id} is cancelled; {done} of {total} steps had ended or were stopped")
-        code = ExitCode.TERMINATED if interrupt.args == (15,) else ExitCode.CANCELLED
-        raise CommandError(code, "cancelled", {"run": started.id, "status": "cancelled"}) from None
+        raise CommandError(interrupted(interrupt), "cancelled", {"run": started.id, "status": "cancelled"}) from None
     shown = [_shown(index, result) for index, result in enumerate(results)]
     data = {"run": started.id, "status": status, "steps": shown}
     started.release()

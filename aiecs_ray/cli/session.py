@@ -129,7 +129,11 @@ class Session:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let the first Ctrl-C or SIGTERM end the work in order, and the second one the process at once."""
+    """Let the first Ctrl-C or SIGTERM end the work in order, and the second one the process at once.
+
+    Raises:
+        CommandError: the work was ended that way.
+    """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def leave(number: int, _: object) -> None:
@@ -150,9 +154,16 @@ def interruptible() -> Iterator[None]:
         return
     try:
         yield
+    except KeyboardInterrupt as interrupt:
+        raise CommandError(interrupted(interrupt), "cancelled") from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def interrupted(interrupt: KeyboardInterrupt) -> ExitCode:
+    """Return the exit code of what was ended by a signal."""
+    return ExitCode.TERMINATED if interrupt.args == (signal.SIGTERM,) else ExitCode.CANCELLED
 
 
 def pairs(given: Sequence[str]) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class Kitchen:
     def cook(self) -> None:
         while not cancelled():
             time.sleep(0.01)
+        raise InterruptedError
 '''
 
 
