@@ -159,6 +159,7 @@ def test_the_events_of_a_run_come_one_a_line(command: Command) -> None:
 def test_the_steps_of_a_failed_run_are_in_its_document(command: Command) -> None:
     done = command("run", "fail.yaml", "--json")
 
+    assert (done.code, done.document["ok"]) == (1, False)
     assert done.document["data"]["steps"][0]["error_message"] == "Error executing fail: burnt 7"
     assert "burnt 7" in done.err
 
