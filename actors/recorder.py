@@ -17,7 +17,7 @@ from aiecs_ray.history_facts import Batch, BulkFact, EndFact, EventsFact, Fact, 
 from aiecs_ray.messages import EventKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from aiecs_ray.actors.run import Run
     from aiecs_ray.backend import HistoryLink
@@ -213,10 +213,14 @@ class _Feed:
             )
         kept = events
         if self._compact:
-            single, bulk = self._divide(events)
+            completed = [event for event in events if event.kind is EventKind.STEP_COMPLETED]
+            others = [event for event in events if event.kind is not EventKind.STEP_COMPLETED]
+            failed = [event for event in others if event.kind in ENDED]
+            single = failed[: self._detailed]
+            self._detailed -= len(single)
             chosen = {event.number for event in single}
-            kept = [event for event in events if event.step is None or event.number in chosen]
-            yield from self._in_bulk(bulk)
+            kept = [event for event in others if event.step is None or event.number in chosen]
+            yield from self._in_bulk(completed, failed[len(single) :])
         yield from self._steps(kept)
         if kept:
             yield EventsFact(self.run.id, tuple((e.number, e.kind.value, e.time, e.step, e.data) for e in kept))
@@ -231,32 +235,21 @@ class _Feed:
             data = {"status": "cancelled", "counts": {}, "seconds": now - self.run.began}
             self.run.log.add(EventKind.RUN_FINISHED, data=data)
 
-    def _divide(self, events: Sequence[Event]) -> tuple[list[Event], list[Event]]:
-        """Return which ends of steps are recorded one by one, those of the first that failed, and which together."""
-        ended = [event for event in events if event.kind in ENDED]
-        failed = [event for event in ended if event.kind is not EventKind.STEP_COMPLETED]
-        if not failed:
-            return [], ended
-        single = failed[: self._detailed]
-        self._detailed -= len(single)
-        steps = {event.step for event in single}
-        return single, [event for event in ended if event.step not in steps]
-
     def _steps(self, events: Sequence[Event]) -> Iterator[StepFact]:
         ended = {event.step: event for event in events if event.kind in ENDED}
         for step in dict.fromkeys(event.step for event in events if event.step is not None):
             fresh = step not in self._told
             self._told.add(step)
             if (event := ended.get(step)) is not None:
-                yield self._fact(step, ENDED[event.kind], fresh=fresh)._replace(**self._ending(event))
+                yield self._fact(step, ENDED[event.kind], fresh=fresh, **self._ending(event))
             elif fresh:
                 yield self._fact(step, "running", fresh=True)
 
-    def _fact(self, step: int, status: str, *, fresh: bool) -> StepFact:
+    def _fact(self, step: int, status: str, *, fresh: bool, **ending: Any) -> StepFact:
         spec: Step = self._request.steps[step]
         name = self._request.policies[spec.policy].spec
         slots = tuple(source.text or "<given elsewhere>" for source in spec.inputs)
-        return StepFact(self.run.id, step, fresh, name, status, spec.id, spec.params, slots)
+        return StepFact(self.run.id, step, fresh, name, status, spec.id, spec.params, slots, **ending)
 
     def _ending(self, event: Event) -> dict[str, Any]:
         assert event.step is not None
@@ -272,23 +265,31 @@ class _Feed:
                 ending.update(payload=settled.payload, has_payload=True)
         return ending
 
-    def _in_bulk(self, events: Sequence[Event]) -> Iterator[BulkFact]:
+    def _in_bulk(self, completed: Sequence[Event], failed: Sequence[Event]) -> Iterator[BulkFact]:
         """Group the steps that are not recorded one by one."""
-        groups: dict[str, list[Event]] = {}
-        for event in events:
-            groups.setdefault(event.data["spec"], []).append(event)
-        for spec, group in groups.items():
-            data = [event.data for event in group]
-            computed = [one["seconds"] for one in data if one.get("from_cache") is False]
+        groups: dict[str, list[Mapping[str, Any]]] = {}
+        for event in completed:
+            data = event.data
+            if (group := groups.get(data["spec"])) is None:
+                group = groups[data["spec"]] = []
+            group.append(data)
+        lost: dict[str, Counter[str]] = {}
+        for event in failed:
+            lost.setdefault(event.data["spec"], Counter())[ENDED[event.kind]] += 1
+        last = [*completed[-1:], *failed[-1:]]
+        for spec in {**groups, **lost}:
+            group = groups.get(spec, [])
+            computed = [data["seconds"] for data in group if not data["from_cache"]]
+            counts = {"completed": len(group)} if group else {}
             yield BulkFact(
                 self.run.id,
                 spec,
-                Counter(ENDED[event.kind] for event in group),
+                {**counts, **lost.get(spec, {})},
                 array("d", computed).tobytes(),
-                sum(one.get("size", 0) for one in data),
-                sum(one.get("from_cache", False) for one in data),
-                sum(one["attempts"] - 1 for one in data if one["attempts"] > 1),
-                group[-1].time,
+                sum([data["size"] for data in group]),
+                len(group) - len(computed),
+                sum([data["attempts"] for data in group]) - len(computed),
+                last[-1].time,
             )
 
 
