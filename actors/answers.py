@@ -53,6 +53,10 @@ class Answers:
         key = self._lookups.joinable_key(step)
         return key is not None and self._joins.is_led_by_other(key, self, step)
 
+    def key(self, step: int) -> str | None:
+        """Return the key under which a step was asked for or stored."""
+        return self._lookups.key(step)
+
     def was_joined(self, step: int) -> bool:
         """Whether a step got the result of an identical one that was under way."""
         return step in self._shared

@@ -55,6 +55,11 @@ class Member:
         return self.ready and not self.yielding and not self.exclusive
 
     @property
+    def place(self) -> tuple[str, str]:
+        """Its name, and the node on which it runs."""
+        return f"{self.pool.spec.name}-{self.number}", self.replica.node
+
+    @property
     def is_idle(self) -> bool:
         """Whether it is built and holds no work."""
         return self.ready and not self.flights and not self.yielding

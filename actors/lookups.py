@@ -77,6 +77,11 @@ class Lookups:
         if asked:
             self._early = dict(zip(asked.values(), await self._ask(list(asked.values())), strict=True))
 
+    def key(self, step: int) -> str | None:
+        """Return the key under which a step was asked for or stored."""
+        made = self._keys.get(step)
+        return None if made is None else made[0]
+
     def is_missing(self, step: int) -> bool:
         """Whether the cache was asked for a step, and had nothing."""
         return step in self._early and self._early[step] is None

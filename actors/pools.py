@@ -185,7 +185,7 @@ class Pools:
         expected = sum(pool.took.get(item.operation, math.inf) for item in work.items)
         flight = Flight(work, run, self._clock(), expected)
         member.flights[work.id] = flight
-        run.dispatched(steps, at_once=len(member.flights) == 1)
+        run.dispatched(steps, at_once=len(member.flights) == 1, to=member.place)
         self._tasks.spawn(self._fly(pool, member, flight))
 
     def _companions(self, pool: Pool, ticket: Ticket) -> list[int]:

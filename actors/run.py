@@ -49,10 +49,14 @@ class Run:
         self.ended_at: float | None = None
         self.bytes = 0
         self._services = services
-        self._began = services.clock()
+        self.began = services.clock()
         self._payloads: dict[int, Any] = {}
         self._sizes: dict[int, tuple[int, str, float]] = {}
         self._hits: set[int] = set()
+        self._places: dict[int, tuple[str, str]] = {}
+        """Which replica a step was sent to last, and on which node that is."""
+        self._failures: dict[int, ErrorInfo] = {}
+        """Of the last attempt of steps that may be tried again."""
         lookups = Lookups(request, services.cache, self._payloads, services.token)
         self._answers = Answers(self, lookups, services.joins)
         self._admission = Admission(self, services.guards, request.limits)
@@ -123,9 +127,14 @@ class Run:
         """Return how a step is to be run."""
         return self.request.policies[self.request.steps[step].policy]
 
-    def dispatched(self, steps: Sequence[int], *, at_once: bool) -> None:
-        """Steps were sent to a replica; with ``at_once``, one that does nothing else."""
+    def key(self, step: int) -> str | None:
+        """Return the cache key of a step, where it has one."""
+        return self._answers.key(step)
+
+    def dispatched(self, steps: Sequence[int], *, at_once: bool, to: tuple[str, str] = ("", "")) -> None:
+        """Steps were sent to a replica on a node (``to``); with ``at_once``, one that does nothing else."""
         self.plan.handed(steps)
+        self._places.update(dict.fromkeys(steps, to))
         if at_once:
             self.note_started(steps[0])
         self._admission.dispatched(steps)
@@ -158,6 +167,7 @@ class Run:
             assert outcome.error is not None
             self._sizes[step] = (0, "", outcome.seconds)
             self._admission.ended(step, outcome.error)
+            self._failures[step] = outcome.error
             actions = self.plan.failed(step, outcome.error)
         self._perform(actions)
 
@@ -214,6 +224,7 @@ class Run:
             self._answers.left(step)
 
     def _timed_out(self, step: int, verdict: ErrorInfo) -> Actions:
+        self._failures[step] = verdict
         final = step in self._overdue or self._stopped_by is not None
         if self._stopped_by is None:
             self._admission.ended(step, verdict)
@@ -232,6 +243,7 @@ class Run:
 
     def lost(self, step: int, error: ErrorInfo, verdict: ErrorInfo | None, fate: Fate) -> None:
         """The replica died with a step; with ``verdict`` it was killed because the time of the step was over."""
+        self._failures[step] = error
         if verdict is not None and fate.suspect:
             self._perform(self._timed_out(step, verdict))
             return
@@ -329,7 +341,10 @@ class Run:
             self.let_in(actions.ready)
         for step, seconds in actions.delayed:
             self._admission.left(step)
-            self.log.add(EventKind.STEP_RETRYING, step, {"attempt": self.plan.tries(step), "seconds": seconds})
+            data: dict[str, Any] = {"attempt": self.plan.tries(step), "seconds": seconds}
+            if (failure := self._failures.pop(step, None)) is not None:
+                data.update(code=failure.code, message=failure.message)
+            self.log.add(EventKind.STEP_RETRYING, step, data)
             self._call_later(seconds, self._due, step)
         if self.plan.done and not self.remaking.active and not self.finished.is_set():
             self._finish()
@@ -360,7 +375,10 @@ class Run:
         tries = self.plan.tries(step)
         status = ending.status.value
         self.settled[step] = Settled(status, payload, error, from_cache, seconds, tries, size)
+        self._failures.pop(step, None)
         data: dict[str, Any] = {"spec": self.policy(step).spec, "seconds": seconds, "attempts": tries}
+        if (place := self._places.pop(step, None)) is not None:
+            data["replica"], data["node"] = place
         if error is not None:
             data.update(code=error.code, message=error.message)
         else:
@@ -389,7 +407,7 @@ class Run:
             self.status = TaskStatus.FAILED if failed else TaskStatus.COMPLETED
         self.ended_at = self._services.clock()
         counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
-        seconds = self.ended_at - self._began
+        seconds = self.ended_at - self.began
         self.log.add(EventKind.RUN_FINISHED, data={"status": self.status.value, "counts": counts, "seconds": seconds})
         self.log.close()
         self.request = self.remaking.leave()

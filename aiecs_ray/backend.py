@@ -19,6 +19,10 @@ class ReplicaDied(Exception):  # noqa: N818  # an event between backend and coor
     """The process of a replica is gone; the argument says of what, as far as the backend knows."""
 
 
+class HistoryGone(Exception):  # noqa: N818  # an event between backend and coordinator, never a user's error
+    """The history did not write a batch; the argument says why, as far as the backend knows."""
+
+
 class Running(NamedTuple):
     """An operation that runs in a replica now, and for how many seconds."""
 
@@ -49,6 +53,9 @@ class Remains(NamedTuple):
 
 class Replica(Protocol):
     """One tool instance in its own process or thread."""
+
+    node: str
+    """Where it runs; empty until it is built."""
 
     async def start(self) -> ErrorInfo | None:
         """Wait until the tool is built; return what its constructor raised. Raises ReplicaDied."""
@@ -138,6 +145,13 @@ class CacheLink(Protocol):
         """Say whether there is an entry under ``key``, or what sets it apart from the nearest one."""
 
 
+class HistoryLink(Protocol):
+    """The coordinator's way to the history."""
+
+    async def append(self, batch: bytes) -> None:
+        """Return when a pickled ``Batch`` is written. Raises HistoryGone."""
+
+
 class Backend(Protocol):
     """Where replicas run."""
 
@@ -164,6 +178,9 @@ class Link(Protocol):
 
     def cache_request(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
         """Call a method of the cache."""
+
+    def history_request(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
+        """Call a method of the history. Raises InvalidInputError where there is none."""
 
     def upload(self, runtime_env: dict[str, Any]) -> dict[str, Any]:
         """Return ``runtime_env`` with its local folders put where replicas find them."""

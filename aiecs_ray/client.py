@@ -38,6 +38,9 @@ class Client(Protocol):
         """Return the large value of a reference."""
         ...
 
+    def history_request(self, method: str, *args: Any) -> Any:
+        """Call the history and wait for its answer."""
+
     def prepare(self, operations: Any, options: RunOptions) -> Prepared:
         """Check a list of operations and make a request of it."""
 

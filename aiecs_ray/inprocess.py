@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import importlib
 import logging
 import os
+import platform
 import queue
 import random
 import secrets
@@ -19,9 +21,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiecs_ray.actors.cache import Cache
 from aiecs_ray.actors.coordinator import Coordinator
+from aiecs_ray.actors.history import History
 from aiecs_ray.actors.tool import Delivery, Large, ToolHost
-from aiecs_ray.backend import Remains, ReplicaDied
-from aiecs_ray.errors import RuntimeUnavailableError
+from aiecs_ray.backend import HistoryGone, Remains, ReplicaDied
+from aiecs_ray.errors import HistoryError, InvalidInputError, RuntimeUnavailableError
 from aiecs_ray.outstanding import Outstanding
 
 if TYPE_CHECKING:
@@ -68,6 +71,7 @@ class LocalReplica:
     """A tool in threads of this process."""
 
     def __init__(self, host: ToolHost, name: str, threads: int) -> None:
+        self.node = platform.node()
         self._host = host
         self._name = name
         self._workers: list[_Thread] = []
@@ -228,6 +232,32 @@ class InProcessBackend:
         return True
 
 
+class LocalHistory:
+    """The history on a thread of its own: a database may be slow."""
+
+    def __init__(self, settings: Settings) -> None:
+        # Importing SQLAlchemy takes half a second: only who keeps a history pays.
+        store = importlib.import_module("aiecs_ray.history_store")
+        self._history = History(settings, lambda: store.HistoryStore(settings.history_url))
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "aiecs-ray history")
+
+    async def append(self, batch: bytes) -> None:
+        """Return when a batch is written."""
+        try:
+            await asyncio.wrap_future(self.ask("append", batch))
+        except HistoryError as error:
+            raise HistoryGone(str(error)) from error
+
+    def ask(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
+        """Call a method of the history."""
+        return self._thread.submit(getattr(self._history, method), *args)
+
+    def close(self) -> None:
+        """Write what is under way and let go of the database."""
+        self.ask("close")
+        self._thread.shutdown()
+
+
 class InProcessLink:
     """A coordinator on an event loop of its own thread."""
 
@@ -239,6 +269,7 @@ class InProcessLink:
         self._thread = threading.Thread(target=self._loop.run_forever, name="aiecs-ray coordinator", daemon=True)
         self._thread.start()
         backend = InProcessBackend(settings, self._cache)
+        self._history = None if settings.history_url in (None, "off") else LocalHistory(settings)
         self._coordinator = Coordinator(
             backend,
             settings,
@@ -246,6 +277,7 @@ class InProcessLink:
             result_bytes=RESULT_BYTES,
             random=random.random,
             token=secrets.token_bytes,
+            history=self._history,
         )
         backend.report = lambda *progress: self.request("report", *progress)
         backend.home = lambda: _Inner(self)
@@ -264,6 +296,12 @@ class InProcessLink:
             return getattr(self._cache, method)(*args)
 
         return self._ask(call())
+
+    def history_request(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
+        """Call a method of the history; it runs on the history's thread."""
+        if self._history is None:
+            raise InvalidInputError("no history is kept in process; say where: Settings(history_url='sqlite:///...')")
+        return self._outstanding.answer_to(self._history.ask(method, *args))
 
     def _ask(self, question: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
         # A thread that was left behind may ask after the end, when no loop would ever run its question.
@@ -303,6 +341,8 @@ class InProcessLink:
         self._thread.join(timeout=10)
         if not self._thread.is_alive():
             self._loop.close()
+        if self._history is not None:
+            self._history.close()
 
     async def _end(self) -> None:
         await self._coordinator.shut_down()

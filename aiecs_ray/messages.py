@@ -294,7 +294,8 @@ class EventKind(StrEnum):
     """``spec``, ``attempt``."""
     STEP_COMPLETED = "step_completed"
     """``spec``, ``seconds``, ``attempts``, ``from_cache``, ``joined`` (the result is that of an identical operation
-    which was under way), ``size`` in bytes, ``summary`` of the result, and ``uncacheable``, where it is, with why."""
+    which was under way), ``size`` in bytes, ``summary`` of the result, ``uncacheable``, where it is, with why, and
+    ``replica`` and ``node`` where it was sent to one."""
     STEP_FAILED = "step_failed"
     """``spec``, ``seconds``, ``attempts``, ``code``, ``message``; so have the three that follow."""
     STEP_TIMED_OUT = "step_timed_out"
@@ -302,7 +303,7 @@ class EventKind(StrEnum):
     STEP_SKIPPED = "step_skipped"
     """It never started, because a step before it did not complete."""
     STEP_RETRYING = "step_retrying"
-    """``attempt`` that failed, ``seconds`` until the next one."""
+    """``attempt`` that failed, its ``code`` and ``message``, ``seconds`` until the next one."""
     STEP_SLOW = "step_slow"
     """It has no time limit and has run for ``seconds``."""
     STEP_REMADE = "step_remade"

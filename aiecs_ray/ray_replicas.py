@@ -17,7 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from aiecs_ray.actors.children import end_with_this_process
 from aiecs_ray.actors.ledger import crash_path, end_process, lead_group, open_ledger, take_remains
 from aiecs_ray.actors.tool import Large, ToolHost
-from aiecs_ray.backend import Remains, ReplicaDied
+from aiecs_ray.backend import HistoryGone, Remains, ReplicaDied
 from aiecs_ray.config import Settings
 from aiecs_ray.errors import RuntimeUnavailableError
 from aiecs_ray.output import Allowance, Limited
@@ -137,11 +137,14 @@ class RayReplica:
         self._own_node = node
         self._memory = memory
         self._where: Whereabouts | None = None
+        self.node = ""
 
     async def start(self) -> ErrorInfo | None:
         """Wait until the tool is built."""
         where, built = self._actor.where.remote(), self._actor.start.remote()
         self._where = await self._get(where)
+        assert self._where is not None
+        self.node = self._where.node
         return await self._get(built)  # type: ignore[no-any-return]
 
     async def send(self, work: Work, *, stream: bool) -> AsyncIterator[list[Outcome]]:
@@ -279,6 +282,20 @@ class _CacheLink:
             return await self._actor.explain.remote(parts, operation, key)  # type: ignore[no-any-return]
         except ray.exceptions.RayError as error:
             raise RuntimeUnavailableError(f"the cache does not answer: {cause_of_death(error)}") from error
+
+
+class RayHistoryLink:
+    """The coordinator's way to the history."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    async def append(self, batch: bytes) -> None:
+        """Return when a batch is written."""
+        try:
+            await self._actor.append.remote(batch)
+        except ray.exceptions.RayError as error:
+            raise HistoryGone(cause_of_death(error)) from error
 
 
 def _warn_if_failed(done: concurrent.futures.Future[None]) -> None:

@@ -18,6 +18,7 @@ from aiecs_ray.context import Context
 from aiecs_ray.controls import Controls
 from aiecs_ray.errors import DSLEvaluationError, InvalidInputError, RuntimeUnavailableError
 from aiecs_ray.forks import close_own, refuse_forked
+from aiecs_ray.history import HistoryView
 from aiecs_ray.interrupts import wind_up
 from aiecs_ray.messages import Limits, check_protocol
 from aiecs_ray.operation import seconds
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from aiecs_ray.packing import Packed
     from aiecs_ray.registry import Registry
 
-GOODBYE = 2.0
+GOODBYE = 5.0
 """Seconds that closing waits for the coordinator."""
 
 
@@ -91,6 +92,7 @@ class Runtime(Controls):
         )
         self.tools = Tools(self)
         self.cache = CacheView(self)
+        self.history = HistoryView(self.history_request)
         self._finalizer = weakref.finalize(self, close_own, link, self._process)
 
     # --- life ----------------------------------------------------------------------------------------------
@@ -395,6 +397,11 @@ class Runtime(Controls):
         if isinstance(packed, Exception):
             raise packed
         return packed
+
+    def history_request(self, method: str, *args: Any) -> Any:
+        """Call the history, which first hears of everything that has happened, and wait for its answer."""
+        self.request("write_history")
+        return self._link.history_request(method, *args).result()
 
     def _greet(self) -> dict[str, Any]:
         """Introduce this client to the coordinator; again, when that was restarted."""
