@@ -130,11 +130,10 @@ def _put_own_files_first() -> None:
 class RayReplica:
     """A replica, as the coordinator holds it."""
 
-    def __init__(self, actor: Any, node: str, memory: int | None = None) -> None:
+    def __init__(self, actor: Any, node: str) -> None:
         # Ray types a handle as its class, on which ``.remote`` does not type-check.
         self._actor = actor
         self._own_node = node
-        self._memory = memory
         self._where: Whereabouts | None = None
 
     async def start(self) -> ErrorInfo | None:
@@ -162,7 +161,7 @@ class RayReplica:
                     larges = await anext(generator)
                 yield [_with_reference(outcome, larges) for outcome in outcomes]
         except ray.exceptions.RayError as error:
-            raise _death(error, self._memory) from error
+            raise _death(error) from error
 
     async def status(self) -> Sequence[Running]:
         """Return what is running now."""
@@ -201,7 +200,7 @@ class RayReplica:
         try:
             return await reference
         except ray.exceptions.RayError as error:
-            raise _death(error, self._memory) from error
+            raise _death(error) from error
 
 
 def _with_reference(outcome: Outcome, larges: Any) -> Outcome:
@@ -214,12 +213,10 @@ _OUT_OF_MEMORY = ("low on memory", "out of memory", "out-of-memory", "memory usa
 """How Ray's texts say that its monitor killed a process; there is a class for it only where it killed a task."""
 
 
-def _death(error: ray.exceptions.RayError, memory: int | None) -> ReplicaDied:
+def _death(error: ray.exceptions.RayError) -> ReplicaDied:
     if isinstance(error, ray.exceptions.OutOfMemoryError) or _ran_out_of_memory(error):
-        asked = "the tool asks for no memory=" if memory is None else f"the tool asks for memory={memory}"
-        return ReplicaDied(
-            f"its node ran out of memory, and it was killed ({asked}; say what it needs)", of_memory=True
-        )
+        text = "its node had no memory left, and it was killed (say with memory= on the tool how much it needs)"
+        return ReplicaDied(text, of_memory=True)
     return ReplicaDied(cause_of_death(error))
 
 
@@ -302,7 +299,7 @@ class RayBackend:
         if options.get("runtime_env"):
             chosen["runtime_env"] = dict(options["runtime_env"])
         actor = self._class.options(**chosen).remote(spec, self._name, self._settings.model_dump())
-        return RayReplica(actor, self._node, options.get("memory"))
+        return RayReplica(actor, self._node)
 
     async def nodes(self) -> Sequence[Mapping[str, float]]:
         """Return the total resources of each node that is alive."""
