@@ -55,6 +55,11 @@ class Member:
         return self.ready and not self.yielding and not self.exclusive
 
     @property
+    def place(self) -> tuple[str, str]:
+        """Its name, and the node on which it runs."""
+        return f"{self.pool.spec.name}-{self.number}", self.replica.node
+
+    @property
     def is_idle(self) -> bool:
         """Whether it is built and holds no work."""
         return self.ready and not self.flights and not self.yielding
@@ -63,7 +68,7 @@ class Member:
 class Flight:
     """One call: the work, what of it is still open, and what its end will mean."""
 
-    __slots__ = ("changed", "expected", "limits", "open", "run", "timer", "touched", "verdicts", "work")
+    __slots__ = ("changed", "expected", "limits", "open", "pulse", "run", "timer", "touched", "verdicts", "work")
 
     def __init__(self, work: Work, run: Run, now: float, expected: float) -> None:
         self.work, self.run = work, run
@@ -77,6 +82,8 @@ class Flight:
         """When it was sent, or last reported something."""
         self.timer: asyncio.TimerHandle | None = None
         """When to ask for outcomes that are held back, or for what has not begun."""
+        self.pulse: asyncio.TimerHandle | None = None
+        """When to say again that it takes long."""
         self.changed = asyncio.Event()
         """Set when something was reported, or the call is over."""
 

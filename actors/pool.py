@@ -37,10 +37,10 @@ class Pool:
         self.runs: dict[str, Run] = {}
         """Runs that wait for replicas of this tool, or did."""
         self.draining = False
-        self.nested = False
-        """Some of what waits was asked for by operations that wait for it."""
         self.made_way = -math.inf
         """When a replica last gave back work for somebody who came."""
+        self.nested = False
+        """Some of what waits was asked for by operations that wait for it."""
         self.crashes: list[float] = []
         self.broken: tuple[float, ErrorInfo] | None = None
         """What the constructor raised, and until when that stands."""
@@ -50,8 +50,8 @@ class Pool:
         self.window = settings.window
         if spec.has_async:
             self.window = min(ASYNC_WINDOW, int(options.get("concurrency") or ASYNC_WINDOW))
-        self.serial = not spec.has_async and int(options.get("concurrency") or 1) == 1
-        """Its replicas run one operation at a time."""
+        self.side_by_side = spec.has_async or int(options.get("concurrency") or 1) > 1
+        """A replica runs several calls at once."""
         self.most = 1 if options.get("stateful") else options.get("max_replicas")
         self.least = int(options.get("min_replicas") or 0)
         self.idle_timeout = float(options.get("idle_timeout") or settings.idle_timeout)

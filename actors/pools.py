@@ -133,13 +133,13 @@ class Pools:
                     pool.blocked_since = self._clock()
                 return
             ticket = pool.queue.peek()
-            suspect = not pool.serial and ticket.step in ticket.run.alone
+            suspect = pool.side_by_side and ticket.step in ticket.run.alone
             if member.flights and (suspect or not ticket.run.policy(ticket.step).idempotent):
                 # If the call before it ended the process, its start would be in doubt: it is not sent ahead. And what
                 # ended a process in company is tried by itself, so that a death has one cause.
                 return
             pool.queue.pop()
-            if ticket.run.plan.state(ticket.step) is State.READY:
+            if ticket.run.claim(ticket.step):
                 member.exclusive = suspect
                 self._dispatch(pool, member, ticket)
         pool.blocked_since, pool.nested = None, False
@@ -185,7 +185,7 @@ class Pools:
         expected = sum(pool.took.get(item.operation, math.inf) for item in work.items)
         flight = Flight(work, run, self._clock(), expected)
         member.flights[work.id] = flight
-        run.dispatched(steps, at_once=len(member.flights) == 1)
+        run.dispatched(steps, at_once=len(member.flights) == 1, to=member.place)
         self._tasks.spawn(self._fly(pool, member, flight))
 
     def _companions(self, pool: Pool, ticket: Ticket) -> list[int]:
@@ -202,10 +202,11 @@ class Pools:
             size = chunk_size(seconds, queued, replicas, self._settings.chunk_seconds)
 
         def fits(other: Ticket) -> bool:
-            if other.run is not run or run.plan.state(other.step) is not State.READY or other.step in run.alone:
+            if other.run is not run or other.step in run.alone:
                 return False
             theirs = run.policy(other.step)
-            return theirs.idempotent and theirs.is_async == policy.is_async and theirs.operation == policy.operation
+            alike = theirs.idempotent and theirs.is_async == policy.is_async and theirs.operation == policy.operation
+            return alike and run.claim(other.step)
 
         taken = pool.queue.take(size - 1, owner=run.owner, priority=policy.priority, fits=fits)
         return [other.step for other in taken]
@@ -214,11 +215,11 @@ class Pools:
 
     async def _fly(self, pool: Pool, member: Member, flight: Flight) -> None:
         loop = asyncio.get_running_loop()
-        watch: asyncio.Task[Any] | asyncio.TimerHandle
+        watch: asyncio.Task[Any] | None = None
         if flight.limits:
             watch = self._tasks.spawn(self._watch.over(member, flight))
         else:
-            watch = loop.call_later(SLOW, self._watch.slow, flight)
+            flight.pulse = loop.call_later(SLOW, self._watch.slow, flight)
         several = len(flight.work.items) > 1
         ahead = sum(other.expected for other in member.flights.values() if other is not flight)
         stream = several and (flight.work.chain or flight.run.policy(flight.work.items[0].step).is_async)
@@ -235,9 +236,9 @@ class Pools:
             remains = await self._scaler.bury(member, death)
             self._lose(member, flight, remains)
         finally:
-            watch.cancel()
-            if flight.timer is not None:
-                flight.timer.cancel()
+            for timer in (watch, flight.pulse, flight.timer):
+                if timer is not None:
+                    timer.cancel()
         self._close(pool, member, flight)
 
     def _land(self, pool: Pool, flight: Flight, outcomes: list[Outcome]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aiecs_ray.actors.tasks import Tasks
 from aiecs_ray.messages import ErrorInfo, EventKind, Input, RunRequest, Step
 from aiecs_ray.model import TaskStatus
-from aiecs_ray.packing import is_reference
+from aiecs_ray.packing import is_small
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -94,7 +94,7 @@ class Remaking:
     def leave(self) -> RunRequest:
         """Return what has to be kept of the request of a finished run, so that its large results can be made anew."""
         run = self._run
-        large = [step for step, settled in enumerate(run.settled) if settled and is_reference(settled.payload)]
+        large = [step for step, settled in enumerate(run.settled) if settled and not is_small(settled.payload)]
         again = closure(run.request.steps, large, run.has_result) if large else []
         if any(not run.policy(step).idempotent for step in again):
             again = []
@@ -180,7 +180,7 @@ class Remaking:
             for step, error in errors.items()
             if error is not None and error.type_name == "ResultLostError"
             for source in run.request.steps[step].inputs
-            if source.kind == "step" and run.has_result(source.place) and is_reference(run.result_at_hand(source.place))
+            if source.kind == "step" and run.has_result(source.place) and not is_small(run.result_at_hand(source.place))
         }
 
     def _forbidden(self, again: Sequence[int]) -> str | None:

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.actors.admission import Admission
+from aiecs_ray.actors.answers import Answers
 from aiecs_ray.actors.events import EventLog
 from aiecs_ray.actors.lookups import Lookups
 from aiecs_ray.actors.remaking import Remaking
@@ -14,7 +15,7 @@ from aiecs_ray.actors.tasks import Tasks
 from aiecs_ray.messages import ErrorInfo, EventKind, Item, RunRequest, Settled, Work
 from aiecs_ray.model import TaskStatus
 from aiecs_ray.plan import Plan
-from aiecs_ray.plan_values import Actions, Ending, PlanStep
+from aiecs_ray.plan_values import Actions, Ending, PlanStep, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,11 +49,16 @@ class Run:
         self.ended_at: float | None = None
         self.bytes = 0
         self._services = services
-        self._began = services.clock()
+        self.began = services.clock()
         self._payloads: dict[int, Any] = {}
         self._sizes: dict[int, tuple[int, str, float]] = {}
         self._hits: set[int] = set()
-        self._lookups = Lookups(request, services.cache, self._payloads, services.token)
+        self._places: dict[int, tuple[str, str]] = {}
+        """Which replica a step was sent to last, and on which node that is."""
+        self._failures: dict[int, ErrorInfo] = {}
+        """Of the last attempt of steps that may be tried again."""
+        lookups = Lookups(request, services.cache, self._payloads, services.token)
+        self._answers = Answers(self, lookups, services.joins)
         self._admission = Admission(self, services.guards, request.limits)
         self._stopped_by: TaskStatus | None = None
         self._overdue: dict[int, ErrorInfo] = {}
@@ -87,7 +93,7 @@ class Run:
     async def _begin_informed(self) -> None:
         # The first step could start now: a cache that is slow to answer must not give it more time.
         self._set_deadlines([0])
-        await self._lookups.ask_early()
+        await self._answers.ask_early()
         self._perform(self.plan.begin())
 
     def cancel(self, message: str = "Cancelled") -> None:
@@ -113,13 +119,22 @@ class Run:
 
     # --- what the replicas say ---------------------------------------------------------------------------
 
+    def is_limited(self, step: int) -> bool:
+        """Whether a step has to pass limits or a breaker before it is queued."""
+        return self._admission.stands_alone(step)
+
     def policy(self, step: int) -> Policy:
         """Return how a step is to be run."""
         return self.request.policies[self.request.steps[step].policy]
 
-    def dispatched(self, steps: Sequence[int], *, at_once: bool) -> None:
-        """Steps were sent to a replica; with ``at_once``, one that does nothing else."""
+    def key(self, step: int) -> str | None:
+        """Return the cache key of a step, where it has one."""
+        return self._answers.key(step)
+
+    def dispatched(self, steps: Sequence[int], *, at_once: bool, to: tuple[str, str] = ("", "")) -> None:
+        """Steps were sent to a replica on a node (``to``); with ``at_once``, one that does nothing else."""
         self.plan.handed(steps)
+        self._places.update(dict.fromkeys(steps, to))
         if at_once:
             self.note_started(steps[0])
         self._admission.dispatched(steps)
@@ -127,6 +142,7 @@ class Run:
     def note_started(self, step: int) -> None:
         """A step has started, as far as can be told from outside."""
         self.plan.started(step)
+        self._answers.started(step)
         self.log.add(EventKind.STEP_STARTED, step, {"attempt": self.plan.tries(step), "spec": self.policy(step).spec})
 
     def outcome(self, outcome: Outcome, verdict: ErrorInfo | None, unreadable: Any = None) -> None:
@@ -142,14 +158,16 @@ class Run:
         if outcome.kind == "value":
             self._admission.ended(step, None)
             self._keep(step, outcome.payload, outcome.size, outcome.summary, outcome.seconds)
-            self._lookups.store(step, outcome.payload, outcome.size, outcome.summary, outcome.seconds)
-            actions = self.plan.succeeded(step)
-        elif outcome.kind == "cancelled":
+            self._complete(step, self._answers.store(outcome))
+            return
+        if outcome.kind == "cancelled":
             actions = self._timed_out(step, verdict) if verdict is not None else self.plan.stopped(step)
+            self._stand_back(step)
         else:
             assert outcome.error is not None
             self._sizes[step] = (0, "", outcome.seconds)
             self._admission.ended(step, outcome.error)
+            self._failures[step] = outcome.error
             actions = self.plan.failed(step, outcome.error)
         self._perform(actions)
 
@@ -196,9 +214,17 @@ class Run:
         if step in self._overdue:
             self._perform(self._timed_out(step, self._overdue[step]))
         else:
-            self._perform(self.plan.returned(step))
+            actions = self.plan.returned(step)
+            self._stand_back(step)
+            self._perform(actions)
+
+    def _stand_back(self, step: int) -> None:
+        """A step that waits for others again must not be waited for: two runs could wait for each other."""
+        if self.plan.state(step) is State.WAITING:
+            self._answers.left(step)
 
     def _timed_out(self, step: int, verdict: ErrorInfo) -> Actions:
+        self._failures[step] = verdict
         final = step in self._overdue or self._stopped_by is not None
         if self._stopped_by is None:
             self._admission.ended(step, verdict)
@@ -217,6 +243,7 @@ class Run:
 
     def lost(self, step: int, error: ErrorInfo, verdict: ErrorInfo | None, fate: Fate) -> None:
         """The replica died with a step; with ``verdict`` it was killed because the time of the step was over."""
+        self._failures[step] = error
         if verdict is not None and fate.suspect:
             self._perform(self._timed_out(step, verdict))
             return
@@ -224,7 +251,9 @@ class Run:
             self.alone.add(step)
         if fate.guilty and self._stopped_by is None:
             self._admission.ended(step, error)
-        self._perform(self.plan.lost(step, error, started=fate.started, guilty=fate.guilty))
+        actions = self.plan.lost(step, error, started=fate.started, guilty=fate.guilty)
+        self._stand_back(step)
+        self._perform(actions)
 
     def again(self, steps: list[int]) -> None:
         """Steps that wait for a replica have to pass their limits and breakers again."""
@@ -255,7 +284,7 @@ class Run:
             if policy.cache == "only" or policy.deadline is not None:
                 return False
             # A step that the cache might answer leaves the segment, unless its key needs a result of the segment.
-            if not self._lookups.possible(following) or self._lookups.is_missing(following):
+            if not self._answers.expected(following):
                 return True
             return self._waits_for_result(following) and not files
 
@@ -265,6 +294,10 @@ class Run:
         return any(
             source.kind == "step" and source.place not in self._payloads for source in self.request.steps[step].inputs
         )
+
+    def claim(self, step: int) -> bool:
+        """A replica has room for a step: return whether it is still to be run."""
+        return self.plan.state(step) is State.READY and self._answers.claim(step)
 
     def compose(self, work_id: int, steps: Sequence[int], *, chain: bool) -> Work:
         """Return the message that runs ``steps`` in one call to a replica."""
@@ -305,13 +338,20 @@ class Run:
             self._drop(step)
         if actions.ready:
             self._set_deadlines(actions.ready)
-            self._admission.enter(actions.ready)
+            self.let_in(actions.ready)
         for step, seconds in actions.delayed:
             self._admission.left(step)
-            self.log.add(EventKind.STEP_RETRYING, step, {"attempt": self.plan.tries(step), "seconds": seconds})
+            data: dict[str, Any] = {"attempt": self.plan.tries(step), "seconds": seconds}
+            if (failure := self._failures.pop(step, None)) is not None:
+                data.update(code=failure.code, message=failure.message)
+            self.log.add(EventKind.STEP_RETRYING, step, data)
             self._call_later(seconds, self._due, step)
         if self.plan.done and not self.remaking.active and not self.finished.is_set():
             self._finish()
+
+    def let_in(self, steps: list[int]) -> None:
+        """Go on with steps that are ready, as soon as the limit of the run lets them through."""
+        self._admission.enter(steps)
 
     def _set_deadlines(self, steps: Sequence[int]) -> None:
         """The deadline of an operation counts from when it could first start."""
@@ -335,16 +375,21 @@ class Run:
         tries = self.plan.tries(step)
         status = ending.status.value
         self.settled[step] = Settled(status, payload, error, from_cache, seconds, tries, size)
+        self._failures.pop(step, None)
         data: dict[str, Any] = {"spec": self.policy(step).spec, "seconds": seconds, "attempts": tries}
+        if (place := self._places.pop(step, None)) is not None:
+            data["replica"], data["node"] = place
         if error is not None:
             data.update(code=error.code, message=error.message)
         else:
-            data.update(from_cache=from_cache, size=size, summary=summary)
-            if reason := self.request.steps[step].uncacheable:
+            data.update(from_cache=from_cache, joined=self._answers.was_joined(step), size=size, summary=summary)
+            if reason := self._answers.uncacheable(step):
                 data["uncacheable"] = reason
         kind = EventKind.STEP_SKIPPED if ending.skipped else _KINDS[ending.status]
         self.log.add(kind, step, data)
         self._services.backlog.ended()
+        ran = tries > 0 and self._stopped_by is None
+        self._answers.left(step, failed=ran and status in ("failed", "timed_out"))
 
     def _drop(self, step: int) -> None:
         self._payloads.pop(step, None)
@@ -362,7 +407,7 @@ class Run:
             self.status = TaskStatus.FAILED if failed else TaskStatus.COMPLETED
         self.ended_at = self._services.clock()
         counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
-        seconds = self.ended_at - self._began
+        seconds = self.ended_at - self.began
         self.log.add(EventKind.RUN_FINISHED, data={"status": self.status.value, "counts": counts, "seconds": seconds})
         self.log.close()
         self.request = self.remaking.leave()
@@ -388,12 +433,12 @@ class Run:
             elif (refusal := self.request.steps[step].refusal) is not None:
                 # Not at once: the steps after it are admitted in turn, and a run may have any number of them.
                 asyncio.get_running_loop().call_soon(self.refused, step, refusal)
-            elif self._lookups.possible(step) and not self.plan.tries(step):
+            elif self._answers.possible(step) and not self.plan.tries(step):
                 look_up.append(step)
             else:
                 run.append(step)
         if look_up:
-            self._tasks.spawn(self._look_up(look_up))
+            self._tasks.spawn(self._answers.look_up(look_up))
         self._admission.proceed(run)
 
     def queue(self, steps: list[int]) -> None:
@@ -407,27 +452,28 @@ class Run:
         for tool, tickets in by_tool.items():
             self._services.replicas.enqueue(tool, tickets)
 
-    async def _look_up(self, steps: list[int]) -> None:
-        hits = await self._lookups.find(steps)
-        misses = []
-        for step in steps:
-            if self.settled[step] is not None:
-                continue
-            if (entry := hits.get(step)) is not None:
-                self._hit(step, entry)
-            elif self.policy(step).cache == "only":
-                text = f"{self.policy(step).spec} is not in the cache, and cache='only' forbids running it"
-                self.refused(step, ErrorInfo("E003", text, "ExecutionError", ("ExecutionError",)))
-            else:
-                misses.append(step)
-        # One of them may have ended the others, by a failure after which nothing starts.
-        self._admission.proceed([step for step in misses if self.settled[step] is None])
+    def waits_elsewhere(self, step: int) -> None:
+        """A step waits for an identical one: it counts as a start, and holds no place at its limits meanwhile."""
+        self._admission.dispatched([step])
+        self._admission.left(step)
 
-    def _hit(self, step: int, entry: CacheEntry) -> None:
+    def proceed(self, steps: list[int]) -> None:
+        """Go on with steps that nothing has answered; one of them may have ended others, after which nothing starts."""
+        self._admission.proceed([step for step in steps if self.settled[step] is None])
+
+    def hit(self, step: int, entry: CacheEntry) -> None:
+        """Complete a step with a result that was made before, or elsewhere."""
         self._hits.add(step)
         self._admission.dispatched([step])
         self._keep(step, entry.payload, entry.size, entry.summary, 0.0)
+        self._complete(step, entry)
+
+    def _complete(self, step: int, entry: CacheEntry | None) -> None:
+        waiting = self._answers.completed(step)
         self._perform(self.plan.succeeded(step))
+        for answers, other in waiting:
+            assert entry is not None
+            answers.joined(other, entry)
 
     def _keep(self, step: int, payload: Any, size: int, summary: str, seconds: float) -> None:
         self._payloads[step] = payload

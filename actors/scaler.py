@@ -188,8 +188,6 @@ class Scaler:
     async def _examine(self, member: Member, death: ReplicaDied) -> Remains:
         remains = await member.replica.remains()
         cause = remains.last_words or str(death)
-        if death.of_memory and "memory" in member.pool.needs:
-            cause += f"; it asks for memory={member.pool.needs['memory']:.0f} bytes"
         member.died = _died(member.pool, cause)
         for run in {flight.run.id: flight.run for flight in member.flights.values()}.values():
             run.log.add(EventKind.REPLICA_DIED, data={"tool": member.pool.spec.name, "message": cause})

@@ -8,8 +8,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from aiecs_ray.actors.admission import Guards
+    from aiecs_ray.actors.joins import Joins
+    from aiecs_ray.actors.outbox import Outbox
     from aiecs_ray.actors.run import Run
-    from aiecs_ray.backend import CacheLink
     from aiecs_ray.config import Settings
     from aiecs_ray.messages import ErrorInfo, RunRequest
     from aiecs_ray.queueing import Backlog
@@ -43,7 +44,8 @@ class Services(NamedTuple):
 
     settings: Settings
     replicas: Replicas
-    cache: CacheLink
+    cache: Outbox
+    joins: Joins
     random: Callable[[], float]
     token: Callable[[int], bytes]
     clock: Callable[[], float]

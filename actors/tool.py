@@ -15,7 +15,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiecs_ray import failures, masking, packing
-from aiecs_ray.actors.body import Body, Throttle
+from aiecs_ray.actors.body import Body, Throttle, lifetime
 from aiecs_ray.actors.ledger import Ledger
 from aiecs_ray.actors.loop_watch import watch_loop
 from aiecs_ray.actors.values import packed_result
@@ -331,14 +331,17 @@ class ToolHost:
         seconds = self._clock() - body.since
         self._took[item.operation] = seconds
         last = body.emit.last
+        ttl, uncacheable = lifetime(self._operations[item.operation].options.ttl, result)
         if packing.inline(result):
             kind = type(result).__name__
-            return Outcome(item.step, item.attempt, "value", result, 8, kind, None, seconds, last), None
+            outcome = Outcome(item.step, item.attempt, "value", result, 8, kind, None, seconds, last)
+            return outcome._replace(ttl=ttl, uncacheable=uncacheable), None
         packed = packed_result(result, self._tool, self._spec.options, self._most)
         large = packed.size > self._inline_limit
         payload = None if large else packing.to_payload(packed)
         summary = packing.summarise(result)
-        return Outcome(item.step, item.attempt, "value", payload, packed.size, summary, None, seconds, last), packed
+        outcome = Outcome(item.step, item.attempt, "value", payload, packed.size, summary, None, seconds, last)
+        return outcome._replace(ttl=ttl, uncacheable=uncacheable), packed
 
     def _failed(self, body: Body, item: Item, error: BaseException) -> Outcome:
         seconds = self._clock() - body.since

@@ -130,6 +130,9 @@ def _merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
 def _describe(operation: OperationDef) -> dict[str, Any]:
     options = {field.name: getattr(operation.options, field.name) for field in dataclasses.fields(operation.options)}
     options["fingerprint"] = dict(options["fingerprint"])
+    if callable(options["ttl"]):
+        # It is the tool's own code, which runs in its replicas only.
+        options["ttl"] = None
     return {
         "name": operation.name,
         "is_async": operation.is_async,

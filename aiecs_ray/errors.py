@@ -11,6 +11,7 @@
     │   ├── InvalidOperationsError
     │   │   └── DuplicateNameError
     │   ├── InvalidConfigError
+    │   ├── PlanFileError
     │   ├── InvalidTimeoutError
     │   ├── InvalidToolError
     │   │   └── ToolConflictError
@@ -42,8 +43,9 @@
     │   ├── ResultExpiredError
     │   ├── InfeasibleResourcesError
     │   ├── ReentrancyError
-    │   └── BusyError
-    │       └── CircuitOpenError
+    │   ├── BusyError
+    │   │   └── CircuitOpenError
+    │   └── HistoryError
     ├── UncacheableValueError (ValueError)         E003
     └── RuntimeUnavailableError (ConnectionError)  E003
         ├── AuthenticationError
@@ -132,6 +134,18 @@ class InvalidConfigError(InvalidInputError):
 
     def __str__(self) -> str:
         return f"Setting {shorten(self.name)!r}: {self.problem}{did_you_mean(self.nearest)}"
+
+
+class PlanFileError(InvalidInputError):
+    """A plan's file is wrong; ``line`` counts from 1, ``step`` is the index of the operation, where they are known."""
+
+    def __init__(self, file: str, line: int | None, step: int | None, problem: str) -> None:
+        super().__init__(file, line, step, problem)
+        self.file, self.line, self.step, self.problem = file, line, step, problem
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{place}: {'' if self.step is None else f'operation {self.step}: '}{self.problem}"
 
 
 class InvalidTimeoutError(InvalidInputError):
@@ -396,6 +410,10 @@ class BusyError(ExecutionError):
 
 class CircuitOpenError(BusyError):
     """The circuit breaker of an operation lets no call through, because too many failed; nothing has run."""
+
+
+class HistoryError(ExecutionError):
+    """The history cannot be opened, read or written; runs go on without it."""
 
 
 class UncacheableValueError(AiecsError, ValueError):

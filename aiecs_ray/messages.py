@@ -90,6 +90,7 @@ class Policy(NamedTuple):
     priority: int = 0
     weight: int = 1
     """Units that one start counts against the limits it passes."""
+    tags: tuple[str, ...] = ()
 
 
 class Input(NamedTuple):
@@ -262,6 +263,10 @@ class Outcome(NamedTuple):
     """What the operation reported last."""
     lost: int | None = None
     """Which of its inputs is gone, when that is the error."""
+    ttl: float | None = None
+    """Seconds for which its result may be cached, where the operation computes that from the result; 0: not at all."""
+    uncacheable: str = ""
+    """Why its result cannot be cached."""
 
 
 class Settled(NamedTuple):
@@ -288,7 +293,9 @@ class EventKind(StrEnum):
     STEP_STARTED = "step_started"
     """``spec``, ``attempt``."""
     STEP_COMPLETED = "step_completed"
-    """``spec``, ``seconds``, ``attempts``, ``from_cache``, ``size`` in bytes, ``summary`` of the result."""
+    """``spec``, ``seconds``, ``attempts``, ``from_cache``, ``joined`` (the result is that of an identical operation
+    which was under way), ``size`` in bytes, ``summary`` of the result, ``uncacheable``, where it is, with why, and
+    ``replica`` and ``node`` where it was sent to one."""
     STEP_FAILED = "step_failed"
     """``spec``, ``seconds``, ``attempts``, ``code``, ``message``; so have the three that follow."""
     STEP_TIMED_OUT = "step_timed_out"
@@ -296,7 +303,7 @@ class EventKind(StrEnum):
     STEP_SKIPPED = "step_skipped"
     """It never started, because a step before it did not complete."""
     STEP_RETRYING = "step_retrying"
-    """``attempt`` that failed, ``seconds`` until the next one."""
+    """``attempt`` that failed, its ``code`` and ``message``, ``seconds`` until the next one."""
     STEP_SLOW = "step_slow"
     """It has no time limit and has run for ``seconds``."""
     STEP_REMADE = "step_remade"

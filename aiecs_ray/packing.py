@@ -227,9 +227,9 @@ def inline(value: object) -> bool:
     return id(type(value)) in _BARE
 
 
-def is_reference(payload: object) -> bool:
-    """Whether a payload stands for a large value that lies elsewhere."""
-    return not (type(payload) in (bytes, Packed) or inline(payload))
+def is_small(payload: object) -> bool:
+    """Whether a payload is the value itself and not a reference to where it lies."""
+    return type(payload) in (bytes, Packed) or inline(payload)
 
 
 def to_payload(packed: Packed) -> Any:

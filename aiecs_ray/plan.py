@@ -58,6 +58,8 @@ class Plan:
         self._state = [State.WAITING] * len(steps)
         self._tries = [0] * len(steps)
         self._taken_back: set[int] = set()
+        self._in_doubt: set[int] = set()
+        """Steps that were lost in company and may have begun: they are never told as steps that did not start."""
         self._waiting = [0] * len(steps)
         self._successors: dict[int, dict[int, int]] = {}
         self._cause: dict[int, int] = {}
@@ -211,7 +213,7 @@ class Plan:
             if guilty:
                 return self._again(step, error, State.FAILED, wait=False)
             # It began in company: no attempt is counted, but it is not told as one that never started.
-            self._taken_back.add(step)
+            self._in_doubt.add(step)
             return self.returned(step)
         text = f"Outcome unknown: {error.message}; the operation is not idempotent, so it was not run again"
         code = ErrorCode.EXECUTION_ERROR.value
@@ -382,7 +384,7 @@ class Plan:
             reason = UpstreamFailedError(cause, self._steps[cause].spec, _VERB[self._state[cause]])
             self._reasons[key] = failures.of_runtime(reason) if key[1] else _cancelled(str(reason))
         self._cause[step] = cause
-        begun = self._tries[step] or step in self._taken_back
+        begun = self._tries[step] or step in self._in_doubt
         self._end(step, State.CANCELLED, self._reasons[key], actions, skipped=not begun)
 
 

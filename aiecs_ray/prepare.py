@@ -188,6 +188,7 @@ class _Request:
             version=tool.version,
             priority=operation.priority,
             weight=declared.get("weight", 1),
+            tags=declared["tags"],
         )
         found = (self._number(policy), info)
         if operation.is_plain:

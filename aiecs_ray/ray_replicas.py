@@ -17,8 +17,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from aiecs_ray.actors.children import end_with_this_process
 from aiecs_ray.actors.ledger import crash_path, end_process, lead_group, open_ledger, take_remains
 from aiecs_ray.actors.tool import Large, ToolHost
-from aiecs_ray.backend import Remains, ReplicaDied
+from aiecs_ray.backend import HistoryGone, Remains, ReplicaDied
 from aiecs_ray.config import Settings
+from aiecs_ray.errors import RuntimeUnavailableError
 from aiecs_ray.output import Allowance, Limited
 from aiecs_ray.running import current
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from aiecs_ray.actors.ledger import Whereabouts
-    from aiecs_ray.backend import CacheEntry, CacheLink, Link, Running, Stopped
+    from aiecs_ray.backend import CacheEntry, CacheLink, KeyParts, Link, Note, Running, Stopped
     from aiecs_ray.messages import ErrorInfo, Outcome, ToolSpec, Work
     from aiecs_ray.packing import Packed
 
@@ -67,9 +68,9 @@ class _ReplicaActor:
             fetch=fetch_one,
             report=self._report,
             inline_limit=self._settings.inline_limit,
-            ledger=ledger,
             most=self._settings.max_result_bytes,
             home=self._home,
+            ledger=ledger,
         )
 
     def where(self) -> Whereabouts:
@@ -135,11 +136,14 @@ class RayReplica:
         self._actor = actor
         self._own_node = node
         self._where: Whereabouts | None = None
+        self.node = ""
 
     async def start(self) -> ErrorInfo | None:
         """Wait until the tool is built."""
         where, built = self._actor.where.remote(), self._actor.start.remote()
         self._where = await self._get(where)
+        assert self._where is not None
+        self.node = self._where.node
         return await self._get(built)  # type: ignore[no-any-return]
 
     async def send(self, work: Work, *, stream: bool) -> AsyncIterator[list[Outcome]]:
@@ -233,15 +237,20 @@ def cause_of_death(error: BaseException) -> str:
         return f"its result found no room: {' '.join(text.split())[:300]}"
     if isinstance(error, ray.exceptions.RaySystemError | ray.exceptions.RayTaskError):
         return f"it answered with an error: {text.splitlines()[-1][:300]}"
-    if "connection error code 2" in text:
-        return "its process was killed (SIGKILL, by hand or by the kernel for want of memory) or left with os._exit"
+    return _exit_detail(text) or type(error).__name__
+
+
+def _exit_detail(text: str) -> str:
+    """Return what Ray's text says of the end of a process, empty when that is nothing."""
     _, named, detail = text.partition("exit detail: ")
+    if "connection error code 2" in detail:
+        return "its process was killed (SIGKILL, by hand or by the kernel for want of memory) or left with os._exit"
     if named:
         return detail.splitlines()[0].partition("Some common causes")[0].strip()[:300]
-    for line in text.splitlines():
-        if "error code" in line.lower() or "died" in line.lower() or "signal" in line.lower():
-            return line.strip()[:300]
-    return type(error).__name__
+    told = (
+        line for line in text.splitlines() if any(word in line.lower() for word in ("error code", "died", "signal"))
+    )
+    return next(told, "").strip()[:300]
 
 
 def fetch_one(reference: RayRef) -> Packed:
@@ -253,9 +262,9 @@ class _CacheLink:
     def __init__(self, actor: Any) -> None:
         self._actor = actor
 
-    async def get_many(self, keys: Sequence[str]) -> list[CacheEntry | None]:
+    async def get_many(self, keys: Sequence[str], operations: Sequence[str]) -> list[CacheEntry | None]:
         try:
-            return await self._actor.get_many.remote(keys)  # type: ignore[no-any-return]
+            return await self._actor.get_many.remote(keys, operations)  # type: ignore[no-any-return]
         except ray.exceptions.RayError as error:
             # Without its cache the runtime is slower, not wrong.
             logger.warning("the cache does not answer, so nothing is taken from it: %s", type(error).__name__)
@@ -263,6 +272,29 @@ class _CacheLink:
 
     def put_many(self, entries: Sequence[CacheEntry]) -> None:
         self._actor.put_many.remote(entries).future().add_done_callback(_warn_if_failed)
+
+    def note(self, notes: Sequence[Note]) -> None:
+        self._actor.note.remote(notes)
+
+    async def explain(self, parts: KeyParts, operation: str, key: str) -> dict[str, Any]:
+        try:
+            return await self._actor.explain.remote(parts, operation, key)  # type: ignore[no-any-return]
+        except ray.exceptions.RayError as error:
+            raise RuntimeUnavailableError(f"the cache does not answer: {cause_of_death(error)}") from error
+
+
+class RayHistoryLink:
+    """The coordinator's way to the history."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    async def append(self, batch: bytes) -> None:
+        """Return when a batch is written."""
+        try:
+            await self._actor.append.remote(batch)
+        except ray.exceptions.RayError as error:
+            raise HistoryGone(cause_of_death(error)) from error
 
 
 def _warn_if_failed(done: concurrent.futures.Future[None]) -> None:
@@ -278,9 +310,7 @@ class RayBackend:
         self._name = name
         self._node = str(ray.get_runtime_context().get_node_id())
         self.cache: CacheLink = _CacheLink(cache)
-        # Ray's stubs know neither concurrency groups nor what a class becomes.
-        decorate: Any = ray.remote
-        self._class = decorate(concurrency_groups={"ctl": 1})(_ReplicaActor)
+        self._classes: dict[str, Any] = {}
 
     def create(self, spec: ToolSpec) -> RayReplica:
         """Begin to make a replica."""
@@ -298,8 +328,17 @@ class RayBackend:
                 chosen[name] = dict(options[name]) if name == "resources" else options[name]
         if options.get("runtime_env"):
             chosen["runtime_env"] = dict(options["runtime_env"])
-        actor = self._class.options(**chosen).remote(spec, self._name, self._settings.model_dump())
+        actor = self._class(spec.name).options(**chosen).remote(spec, self._name, self._settings.model_dump())
         return RayReplica(actor, self._node)
+
+    def _class(self, tool: str) -> Any:
+        """Return the actor class of a tool: Ray shows its name as that of the process."""
+        if tool not in self._classes:
+            # Ray's stubs know neither concurrency groups nor what a class becomes.
+            decorate: Any = ray.remote
+            named = type(f"Replica_{tool}", (_ReplicaActor,), {"__module__": __name__})
+            self._classes[tool] = decorate(concurrency_groups={"ctl": 1})(named)
+        return self._classes[tool]
 
     async def nodes(self) -> Sequence[Mapping[str, float]]:
         """Return the total resources of each node that is alive."""

@@ -45,7 +45,7 @@ def open_all(settled: Sequence[Settled], fetch: Callable[[Sequence[Any]], list[P
 
 
 def _is_reference(step: Settled) -> bool:
-    return step.status == "completed" and packing.is_reference(step.payload)
+    return step.status == "completed" and not packing.is_small(step.payload)
 
 
 def _open(step: Settled, fetched: Packed | Exception | None) -> Opened:

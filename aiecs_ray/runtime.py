@@ -11,18 +11,20 @@ import weakref
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from aiecs_ray import nesting
+from aiecs_ray.cache_view import CacheView
 from aiecs_ray.catalog import Catalog
 from aiecs_ray.collector import undisturbed
 from aiecs_ray.context import Context
 from aiecs_ray.controls import Controls
 from aiecs_ray.errors import DSLEvaluationError, InvalidInputError, RuntimeUnavailableError
 from aiecs_ray.forks import close_own, refuse_forked
+from aiecs_ray.history import HistoryView
 from aiecs_ray.interrupts import wind_up
 from aiecs_ray.messages import Limits, check_protocol
 from aiecs_ray.operation import seconds
-from aiecs_ray.packing import is_reference
+from aiecs_ray.packing import is_small
 from aiecs_ray.prepare import Preparer
-from aiecs_ray.proxies import CacheView, Tools
+from aiecs_ray.proxies import Tools
 from aiecs_ray.quoting import shorten
 from aiecs_ray.registry import DEFAULT
 from aiecs_ray.results import Opened, open_all, to_step_result, to_value
@@ -41,9 +43,10 @@ if TYPE_CHECKING:
     from aiecs_ray.definition import ToolDef
     from aiecs_ray.messages import CacheMode, Mode, Settled
     from aiecs_ray.model import TaskStepResult
+    from aiecs_ray.packing import Packed
     from aiecs_ray.registry import Registry
 
-GOODBYE = 2.0
+GOODBYE = 5.0
 """Seconds that closing waits for the coordinator."""
 
 
@@ -89,6 +92,7 @@ class Runtime(Controls):
         )
         self.tools = Tools(self)
         self.cache = CacheView(self)
+        self.history = HistoryView(self.history_request)
         self._finalizer = weakref.finalize(self, close_own, link, self._process)
 
     # --- life ----------------------------------------------------------------------------------------------
@@ -348,7 +352,7 @@ class Runtime(Controls):
         assert answer.page is not None
         page = answer.page
         opened = self.open(answer.run, range(len(page.settled)), page.settled)
-        kept = page.following is not None or any(is_reference(settled.payload) for settled in page.settled)
+        kept = page.following is not None or not all(is_small(settled.payload) for settled in page.settled)
         while page.following is not None:
             page = self.request("results", answer.run, page.following)
             opened.extend(self.open(answer.run, range(len(opened), len(opened) + len(page.settled)), page.settled))
@@ -376,10 +380,28 @@ class Runtime(Controls):
         self._check_open()
         return self._link.request(method, *args)
 
-    def cache_request(self, method: str, *args: Any) -> Any:
-        """Call the cache and wait for its answer."""
+    def cache_request(self, method: str, *args: Any, timeout: float | None = None) -> Any:
+        """Call the cache and wait for its answer, for ``timeout`` seconds at most."""
         self._check_open()
-        return self._link.cache_request(method, *args).result()
+        return self._link.cache_request(method, *args).result(timeout)
+
+    def share(self, packed: Packed) -> Any:
+        """Return the form in which a packed value travels: what is large is put where everybody can read it."""
+        self._check_open()
+        return self._preparer.parameters.payload(packed)
+
+    def fetch(self, reference: Any) -> Packed:
+        """Return the large value of a reference; raises what the backend says of one that is gone."""
+        self._check_open()
+        (packed,) = self._link.fetch([reference])
+        if isinstance(packed, Exception):
+            raise packed
+        return packed
+
+    def history_request(self, method: str, *args: Any) -> Any:
+        """Call the history, which first hears of everything that has happened, and wait for its answer."""
+        self.request("write_history")
+        return self._link.history_request(method, *args).result()
 
     def _greet(self) -> dict[str, Any]:
         """Introduce this client to the coordinator; again, when that was restarted."""

@@ -34,6 +34,7 @@ class LedgerTool:
     def __init__(self, path: str) -> None:
         self._path = path
 
+    @operation
     def run(self, id: str, seconds: float = 0.0, fate: Fate = "return") -> str:  # noqa: A002  # what the lines call it
         """Note the start, take ``seconds``, do what ``fate`` says, note the end, and return ``id``.
 

@@ -211,7 +211,7 @@ class _Draw:
             version="1",
             priority=rng.choice((0, 0, 0, -1, 2)),
         )
-        seconds = rng.choice((0.0, 0.0005, 0.001, 0.001, 0.01, 0.05, 0.3, 1.0))
+        seconds = rng.choice((0.0, 0.0005, 0.001, 0.001, 0.001, 0.01, 0.01, 0.05, 0.3, 1.0, 4.0))
         return OperationPlan(policy, seconds, large=self.chance(0.1))
 
     # --- runs --------------------------------------------------------------------------------------------

@@ -47,8 +47,16 @@ def test_the_defaults_are_the_designs() -> None:
         "cache_entries": 10_000,
         "cache_bytes": None,
         "cache_ttl": 3600.0,
+        "cache_user_share": 1.0,
+        "cache_dir": None,
+        "cache_dir_bytes": 10 * 2**30,
         "event_limit": 100_000,
         "max_queued": 1_000_000,
+        "history_url": None,
+        "history_detail": 1000,
+        "history_value_bytes": 65_536,
+        "history_days": 30.0,
+        "history_runs": 100_000,
         "connect_timeout": 2.0,
     }
 

@@ -66,10 +66,10 @@ class Simulation:
         self.skips: dict[int, int] = {}
         self.freed: set[int] = set()
         self.noted: set[int] = set()
-        self.told: set[int] = set()
-        """Steps of which a start was told, or that began in the company of others."""
         self.tries = [0] * len(self.steps)
         self.bodies = [0] * len(self.steps)
+        self.doubted: set[int] = set()
+        """Steps that were lost in company: nobody knows whether they had begun."""
         self.spared = [0] * len(self.steps)
         """Bodies that were stopped for another step's sake, which is no attempt."""
         self.seen = [TaskStatus.PENDING] * len(self.steps)
@@ -156,7 +156,6 @@ class Simulation:
         """An attempt is known to have begun, unless that was known before."""
         if step not in self.noted:
             self.noted.add(step)
-            self.told.add(step)
             self.tries[step] += 1
 
     def answer(self) -> None:
@@ -252,7 +251,7 @@ class Simulation:
             if step not in self.ended:
                 repeated = started is False or (self.steps[step].idempotent and not self.winding_up)
                 if repeated and not guilty and started is not False:
-                    self.told.add(step)
+                    self.doubted.add(step)
                 if repeated and not guilty:
                     self.forget_try(step)
                     self.spared[step] += begun
@@ -353,8 +352,7 @@ class Simulation:
             return
         cause, spec, verb = int(skip[1]), skip[2], skip[3]
         assert status is TaskStatus.CANCELLED
-        assert skipped or step in self.told
-        assert not (skipped and self.tries[step])
+        assert skipped == (self.tries[step] == 0 and step not in self.doubted)
         assert spec == f"t.s{cause}"
         assert cause not in self.skips, "the cause is the root, not another step that was skipped"
         assert verb == VERBS[self.ended[cause].status]
