@@ -30,9 +30,9 @@ def judge(work: Work, step: int, first_open: int, marks: Mapping[tuple[int, int]
     """Return what the death of a replica means for a step of ``work`` whose outcome had not arrived.
 
     ``marks`` is what the replica's ledger says of all its attempts, None where it cannot be read; ``first_open`` is the
-    first step of the work without an outcome. An operation whose body was over died of nothing, though its result is
-    lost. Where several ran side by side, each may be the cause: they are sent again one by one, and only a death that
-    an operation dies alone counts as an attempt.
+    first step of the work without an outcome. An operation whose body was over, while another's ran, died of nothing,
+    though its result is lost. Where several ran side by side, each may be the cause: they are sent again one by one,
+    and only a death that an operation dies alone counts as an attempt.
 
     >>> from aiecs_ray.messages import Item, Work
     >>> work = Work(7, "run", (Item(0, 1, "a", b""), Item(1, 1, "a", b"")))
@@ -47,7 +47,9 @@ def judge(work: Work, step: int, first_open: int, marks: Mapping[tuple[int, int]
     if mark is None:
         return INNOCENT
     if mark is Mark.DONE:
-        return Fate(started=True, guilty=False, suspect=False)
+        # Where nothing else ran, what it left behind may have ended the process, each time that it is run again.
+        last = all(other is Mark.DONE for other in marks.values())
+        return Fate(started=True, guilty=last and len(work.items) == 1, suspect=last)
     alone = sum(other is not Mark.DONE for other in marks.values()) == 1
     return Fate(started=mark is Mark.STARTED, guilty=alone, suspect=True)
 

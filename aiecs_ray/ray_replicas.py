@@ -131,11 +131,10 @@ def _put_own_files_first() -> None:
 class RayReplica:
     """A replica, as the coordinator holds it."""
 
-    def __init__(self, actor: Any, node: str, memory: int | None = None) -> None:
+    def __init__(self, actor: Any, node: str) -> None:
         # Ray types a handle as its class, on which ``.remote`` does not type-check.
         self._actor = actor
         self._own_node = node
-        self._memory = memory
         self._where: Whereabouts | None = None
         self.node = ""
 
@@ -166,7 +165,7 @@ class RayReplica:
                     larges = await anext(generator)
                 yield [_with_reference(outcome, larges) for outcome in outcomes]
         except ray.exceptions.RayError as error:
-            raise _death(error, self._memory) from error
+            raise _death(error) from error
 
     async def status(self) -> Sequence[Running]:
         """Return what is running now."""
@@ -205,7 +204,7 @@ class RayReplica:
         try:
             return await reference
         except ray.exceptions.RayError as error:
-            raise _death(error, self._memory) from error
+            raise _death(error) from error
 
 
 def _with_reference(outcome: Outcome, larges: Any) -> Outcome:
@@ -218,10 +217,10 @@ _OUT_OF_MEMORY = ("low on memory", "out of memory", "out-of-memory", "memory usa
 """How Ray's texts say that its monitor killed a process; there is a class for it only where it killed a task."""
 
 
-def _death(error: ray.exceptions.RayError, memory: int | None) -> ReplicaDied:
+def _death(error: ray.exceptions.RayError) -> ReplicaDied:
     if isinstance(error, ray.exceptions.OutOfMemoryError) or _ran_out_of_memory(error):
-        asked = "the tool asks for no memory=" if memory is None else f"the tool asks for memory={memory}"
-        return ReplicaDied(f"its node ran out of memory, and it was killed ({asked}; say what it needs)")
+        text = "its node had no memory left, and it was killed (say with memory= on the tool how much it needs)"
+        return ReplicaDied(text, of_memory=True)
     return ReplicaDied(cause_of_death(error))
 
 
@@ -330,7 +329,7 @@ class RayBackend:
         if options.get("runtime_env"):
             chosen["runtime_env"] = dict(options["runtime_env"])
         actor = self._class(spec.name).options(**chosen).remote(spec, self._name, self._settings.model_dump())
-        return RayReplica(actor, self._node, options.get("memory"))
+        return RayReplica(actor, self._node)
 
     def _class(self, tool: str) -> Any:
         """Return the actor class of a tool: Ray shows its name as that of the process."""

@@ -166,11 +166,16 @@ def test_a_later_process_with_the_same_number_is_left_alone() -> None:
         ({(7, 0): Mark.STARTED}, Fate(started=True, guilty=True, suspect=True)),
         ({(7, 0): Mark.STARTED, (7, 1): Mark.DONE}, Fate(started=True, guilty=True, suspect=True)),
         ({(7, 0): Mark.STARTED, (6, 1): Mark.STARTED}, Fate(started=True, guilty=False, suspect=True)),
-        ({(7, 0): Mark.DONE}, Fate(started=True, guilty=False, suspect=False)),
+        ({(7, 0): Mark.DONE, (7, 1): Mark.STARTED}, Fate(started=True, guilty=False, suspect=False)),
+        ({(7, 0): Mark.DONE}, Fate(started=True, guilty=False, suspect=True)),
     ],
 )
 def test_a_death_counts_for_what_ran_alone(marks: dict[tuple[int, int], Mark], fate: Fate) -> None:
     assert judge(work(0, 1), 0, 0, marks) == fate
+
+
+def test_a_process_that_ends_behind_its_only_body_died_of_that() -> None:
+    assert judge(work(0), 0, 0, {(7, 0): Mark.DONE}) == Fate(started=True, guilty=True, suspect=True)
 
 
 @pytest.mark.parametrize(
