@@ -54,6 +54,10 @@ class Answers:
         key = self._lookups.joinable_key(step)
         return key is not None and self._joins.is_led_by_other(key, self, step)
 
+    def key(self, step: int) -> str | None:
+        """Return the key under which a step was asked for or stored."""
+        return self._lookups.key(step)
+
     def was_joined(self, step: int) -> bool:
         """Whether a step got the result of an identical one that was under way."""
         return step in self._shared
@@ -86,7 +90,7 @@ class Answers:
             else:
                 misses.append(step)
         self._missed.update(misses)
-        run.queue(misses)
+        run.proceed(misses)
         for step in misses:
             for answers, other in self._joins.queued(self, step):
                 answers.hurry(other)
@@ -146,7 +150,7 @@ class Answers:
     def hurry(self, step: int) -> None:
         """Let a step queue although it waits: its turn may come before that of the one it waits for."""
         run = self._run
-        if run.settled[step] is None and not run.is_limited:
+        if run.settled[step] is None and not run.is_limited(step):
             run.queue([step])
 
     def take_over(self, step: int) -> None:

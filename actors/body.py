@@ -20,12 +20,16 @@ PROGRESS_INTERVAL = 0.1
 class Body:
     """One running body."""
 
-    __slots__ = ("attempt", "emit", "loop", "own", "since", "step", "task", "work")
+    __slots__ = ("arguments", "attempt", "emit", "loop", "own", "place", "since", "step", "task", "work")
 
     def __init__(self, work: int, step: int, attempt: Attempt, emit: Throttle, since: float) -> None:
         self.work, self.step, self.attempt, self.emit, self.since = work, step, attempt, emit, since
+        self.place = 0
+        """Of its record in the ledger."""
         self.own = False
         """The tool's own code has begun: an error is the tool's from here on."""
+        self.arguments: dict[str, Any] = {}
+        """What it was called with."""
         self.task: asyncio.Task[Any] | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
 

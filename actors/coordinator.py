@@ -7,25 +7,33 @@ those below it as opaque bytes, so that no user code runs here.
 from __future__ import annotations
 
 import asyncio
-import time
+import contextlib
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aiecs_ray.actors.admission import Guards
+from aiecs_ray.actors.breakers import Breakers
+from aiecs_ray.actors.clock import steady_time
 from aiecs_ray.actors.explaining import explain
-from aiecs_ray.actors.gate import Gate
+from aiecs_ray.actors.gate import Gates
 from aiecs_ray.actors.joins import Joins
+from aiecs_ray.actors.limit_table import LimitTable
 from aiecs_ray.actors.outbox import Outbox
 from aiecs_ray.actors.pools import Pools
+from aiecs_ray.actors.recorder import Recorder
 from aiecs_ray.actors.run import Run
 from aiecs_ray.actors.services import Services
-from aiecs_ray.errors import BusyError, ResultExpiredError, RunLostError
+from aiecs_ray.errors import BusyError, InvalidOperationsError, ResultExpiredError, RunLostError
 from aiecs_ray.messages import PROTOCOL, Event, Limits, RunRequest, Settled, ToolSpec
 from aiecs_ray.model import TaskStatus
+from aiecs_ray.packing import is_small
+from aiecs_ray.queueing import Backlog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from aiecs_ray.backend import Backend
+    from aiecs_ray.actors.gate import Passer
+    from aiecs_ray.backend import Backend, HistoryLink
     from aiecs_ray.config import Settings
 
 PAGE_BYTES = 16 * 2**20
@@ -34,8 +42,14 @@ PAGE_STEPS = 2_000
 EVENTS_PER_ANSWER = 10_000
 LEASE_INTERVAL = 1.0
 NODES_INTERVAL = 5.0
+DRAIN = 5.0
+"""Seconds that a client waits for the history to have everything."""
 STUBS = 10_000
 """Ids of expired runs that are remembered, so that asking for them says what happened."""
+
+
+def _seconds() -> float:
+    return asyncio.get_running_loop().time()
 
 
 class Page(NamedTuple):
@@ -77,6 +91,7 @@ class Coordinator:
         incarnation: part of every run id; another incarnation answers ``RunLostError`` for it.
         result_bytes: how many bytes of finished runs' results are kept.
         random, token, clock: sources of randomness and of the time of day.
+        history: the way to the history, if there is one.
     """
 
     def __init__(  # noqa: PLR0913  # what it lives on, by name
@@ -88,20 +103,23 @@ class Coordinator:
         result_bytes: int,
         random: Callable[[], float],
         token: Callable[[int], bytes],
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
+        history: HistoryLink | None = None,
     ) -> None:
         self._backend = backend
         self._settings = settings
         self._incarnation = incarnation
         self._result_bytes = result_bytes
-        self._random, self._token, self._clock = random, token, clock
-        self._pools = Pools(backend, settings, lambda: asyncio.get_running_loop().time())
+        self._random, self._token, self._clock = random, token, clock or steady_time()
+        self._pools = Pools(backend, settings, _seconds)
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._expired: OrderedDict[str, None] = OrderedDict()
         self._leases: dict[str, Any] = {}
-        self._gates: dict[str, Gate] = {}
+        self._guards = self._make_guards()
+        self._backlog = Backlog(settings.max_queued)
         self._joins = Joins(_call_soon)
         self._outbox = Outbox(backend.cache, _call_soon)
+        self._recorder = None if history is None else Recorder(history, settings, incarnation, self._clock)
         self._keeper: asyncio.Task[None] | None = None
         self._operations: dict[str, int] = {}
 
@@ -117,12 +135,19 @@ class Coordinator:
         """A client leaves: end its attached runs."""
         self._leases.pop(client, None)
         self._cancel_runs_of(client)
+        if self._recorder is not None:
+            ending = (run for run in self._runs.values() if run.request.client == client and not run.request.detach)
+            left = [run.finished.wait() for run in ending]
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.grace):
+                    await asyncio.gather(*left)
+            await self._recorder.drain(DRAIN)
 
     async def register(self, specs: Sequence[ToolSpec]) -> None:
         """Make tools known; replicas are made when first needed."""
         self._start_keeper()
         for spec in specs:
-            self._pools.register(spec)
+            self._learn(spec)
 
     async def tools(self) -> list[ToolSpec]:
         """Return every tool that any client registered."""
@@ -140,13 +165,13 @@ class Coordinator:
         return run if isinstance(run, Answer) else Answer(run.id)
 
     async def execute(self, request: RunRequest, specs: Sequence[ToolSpec] = ()) -> Answer:
-        """Start a run, wait for its end, and return its results; a run of one page is forgotten."""
+        """Start a run, wait for its end, and return its results; what has no large results is forgotten."""
         run = self._accept(request, specs)
         if isinstance(run, Answer):
             return run
         await run.finished.wait()
         page = self._page(run, 0)
-        if page.following is None:
+        if page.following is None and all(is_small(settled.payload) for settled in page.settled):
             self._forget(run)
         return Answer(run.id, page)
 
@@ -172,6 +197,11 @@ class Coordinator:
         """Return the results of some steps, None for those that have not ended."""
         run = self._run(run_id)
         return [run.settled[step] for step in steps]
+
+    async def remake(self, run_id: str, steps: Sequence[int]) -> list[Settled]:
+        """Make large results of a finished run anew that were lost with their node; return what came of it."""
+        run = self._run(run_id)
+        return [await run.remaking.result_of(step) for step in steps]
 
     async def events(self, run_id: str, number: int, wait: float) -> tuple[list[Event], bool]:
         """Return events from ``number`` on, and whether the last one is among them; waits until there is one."""
@@ -208,17 +238,41 @@ class Coordinator:
         if run is not None:
             run.report(step, (done, total, message))
 
+    async def set_limit(self, target: str, limits: Limits | None) -> None:
+        """Limit ``"tool"`` or ``"tool.op"`` from now on; None goes back to what the tool declares."""
+        self._guards.table.set(target, limits)
+
+    async def limits(self) -> dict[str, dict[str, Any]]:
+        """Return the limits in force by tool and operation."""
+        return self._guards.table.view()
+
+    async def breakers(self) -> dict[str, dict[str, Any]]:
+        """Return the circuit breakers by operation."""
+        return self._guards.breakers.view()
+
+    async def reset_breaker(self, spec: str) -> bool:
+        """Close a circuit breaker by hand; return whether there is one."""
+        return self._guards.breakers.reset(spec)
+
+    async def write_history(self) -> bool:
+        """Wait until the history has everything that has happened; return whether it does."""
+        return self._recorder is None or await self._recorder.drain(DRAIN)
+
     async def stats(self) -> dict[str, Any]:
         """Return counters of everything since this coordinator started."""
         return {
             "incarnation": self._incarnation,
             "runs": {"active": sum(not run.finished.is_set() for run in self._runs.values()), "kept": len(self._runs)},
             "operations": dict(self._operations),
+            "open": self._backlog.open,
             "queued": self._pools.queued(),
+            "limits": self._guards.table.view(),
+            "breakers": self._guards.breakers.view(),
             "joining": self._joins.waiting,
             "tools": self._pools.counts(),
             "result_bytes": sum(run.bytes for run in self._runs.values()),
             "clients": len(self._leases),
+            "history": None if self._recorder is None else self._recorder.stats(),
         }
 
     async def explain(self, request: RunRequest) -> dict[str, Any]:
@@ -229,6 +283,8 @@ class Coordinator:
         """Cancel every run and end every replica."""
         for run in list(self._runs.values()):
             run.cancel("The runtime was closed")
+        if self._recorder is not None:
+            await self._recorder.close(DRAIN)
         if self._keeper is not None:
             self._keeper.cancel()
         self._pools.close()
@@ -238,15 +294,23 @@ class Coordinator:
     def _accept(self, request: RunRequest, specs: Sequence[ToolSpec]) -> Run | Answer:
         self._start_keeper()
         for spec in specs:
-            self._pools.register(spec)
+            self._learn(spec)
         acquainted = all(self._pools.knows(policy.tool) for policy in request.policies if policy.tool)
         if not acquainted or request.client not in self._leases:
             return Answer("", stranger=True)
-        if self._pools.queued() + len(request.steps) > self._settings.max_queued:
-            raise BusyError(f"{self._pools.queued()} operations are waiting (max_queued)", 1.0)
         run_id = f"{self._incarnation}-{request.token}"
         if (known := self._runs.get(run_id)) is not None:
             return known
+        self._make_room(len(request.steps))
+
+        def beside(new_id: str, asked: RunRequest) -> Run:
+            # Its operations were counted when the run was accepted.
+            uncounted = Backlog(len(asked.steps))
+            uncounted.accept(len(asked.steps), 0.0)
+            inner = Run(new_id, asked, services._replace(backlog=uncounted))
+            inner.begin()
+            return inner
+
         services = Services(
             settings=self._settings,
             replicas=self._pools,
@@ -255,25 +319,49 @@ class Coordinator:
             random=self._random,
             token=self._token,
             clock=self._clock,
-            gate=self._gate(request.limits),
+            begin=beside,
+            guards=self._guards,
+            backlog=self._backlog,
         )
         run = self._runs[run_id] = Run(run_id, request, services)
+        if self._recorder is not None:
+            self._recorder.follow(run)
         run.begin()
         return run
 
-    def _gate(self, limits: Limits) -> Gate | None:
-        if limits.rate is None and limits.concurrency is None:
-            return None
-        loop = asyncio.get_running_loop()
-        if not limits.name:
-            return Gate(limits, clock=loop.time, call_at=loop.call_at)
-        for name in [name for name, gate in self._gates.items() if gate.forgettable(loop.time())]:
-            del self._gates[name]
-        if limits.name not in self._gates:
-            self._gates[limits.name] = Gate(limits, clock=loop.time, call_at=loop.call_at)
-        else:
-            self._gates[limits.name].adjust(limits)
-        return self._gates[limits.name]
+    def _make_room(self, count: int) -> None:
+        """Count operations in, or refuse them at once: everything counts that was accepted and has not ended."""
+        most = self._settings.max_queued
+        if count > most:
+            raise InvalidOperationsError(f"{count} operations in one run, at most {most} are taken (max_queued)")
+        retry_after = self._backlog.accept(count, _seconds())
+        if retry_after is not None:
+            text = f"{self._backlog.open} operations are under way, {count} more are too many (max_queued is {most})"
+            raise BusyError(text, retry_after)
+
+    def _learn(self, spec: ToolSpec) -> None:
+        self._pools.register(spec)
+        self._guards.table.declare(spec)
+        self._guards.breakers.declare(spec)
+
+    def _make_guards(self) -> Guards:
+        gates = Gates(clock=_seconds, call_at=lambda when, do: asyncio.get_running_loop().call_at(when, do))
+
+        def of_target(target: str) -> None:
+            self._send_again(lambda spec: spec == target or spec.partition(".")[0] == target)
+
+        table = LimitTable(gates, _seconds, of_target)
+        return Guards(gates, table, Breakers(_seconds, of_target))
+
+    def _send_again(self, is_meant: Callable[[str], bool]) -> None:
+        """Limits or a breaker have changed: what waits, at a limit or for a replica, has to pass them now."""
+        waiting: dict[int, tuple[Passer, list[int]]] = {}
+        for ticket in self._pools.take_back(is_meant):
+            waiting.setdefault(id(ticket.run), (ticket.run, []))[1].append(ticket.step)
+        for entry in self._guards.gates.take_back(is_meant):
+            waiting.setdefault(id(entry.passer), (entry.passer, []))[1].append(entry.step)
+        for passer, steps in waiting.values():
+            passer.again(steps)
 
     def _run(self, run_id: str) -> Run:
         if (run := self._runs.get(run_id)) is not None:
@@ -319,6 +407,8 @@ class Coordinator:
             await asyncio.sleep(LEASE_INTERVAL)
             rounds += 1
             await self._check_leases()
+            self._backlog.sample(_seconds())
+            self._guards.breakers.forget()
             self._expire_results()
             if rounds % int(NODES_INTERVAL / LEASE_INTERVAL) == 0:
                 self._pools.refresh()

@@ -18,7 +18,7 @@ async def explain(request: RunRequest, outbox: Outbox, token: Callable[[int], by
     """Return key, parts and what the cache found for the only step of a request; or the reason why it has no key."""
     step = request.steps[0]
     states = await asyncio.to_thread(file_states, step.files) if step.files else ()
-    made = None if states is None else Lookups(request, outbox, _no_results, token).make_key(0, states)
+    made = None if states is None else Lookups(request, outbox, {}, token).make_key(0, states)
     if made is None:
         return {"reason": FILE_UNKNOWN}
     key, parts = made
@@ -33,7 +33,3 @@ async def explain(request: RunRequest, outbox: Outbox, token: Callable[[int], by
     }
     found = await outbox.explain(parts, request.policies[0].spec, key)
     return {"key": key, "parts": readable, "found": found}
-
-
-def _no_results(step: int) -> Any:
-    raise AssertionError(step)

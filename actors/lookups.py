@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,15 @@ from aiecs_ray import keys, packing
 from aiecs_ray.backend import CacheEntry, KeyParts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from aiecs_ray.actors.outbox import Outbox
     from aiecs_ray.messages import Input, Outcome, Policy, RunRequest
 
+logger = logging.getLogger(__name__)
+
+PATIENCE = 5.0
+"""Seconds that the cache may take to answer; a run that waited for so long goes on without it."""
 REMEMBERED = 10_000
 """Small entries that a run keeps at hand."""
 FILE_UNKNOWN = "the state of a file that it reads is unknown"
@@ -27,7 +32,7 @@ class Lookups:
     Args:
         request: the run.
         cache: the way to the cache.
-        payload_of: the result of a step that has completed.
+        payloads: the results of steps that have completed, as long as somebody may need them.
         token: random bytes, for values that have no content hash.
     """
 
@@ -35,18 +40,20 @@ class Lookups:
         self,
         request: RunRequest,
         cache: Outbox,
-        payload_of: Callable[[int], Any],
+        payloads: Mapping[int, Any],
         token: Callable[[int], bytes],
     ) -> None:
         self._request = request
         self._cache = cache
-        self._payload_of = payload_of
+        self._payloads = payloads
         self._token = token
         self._identities: dict[int, bytes] = {}
         self._keys: dict[int, tuple[str, KeyParts]] = {}
         self._early: dict[int, CacheEntry | None] = {}
         self._met: dict[str, CacheEntry] = {}
         """Small entries that this run found or stored: the same step again need not ask."""
+        self._silent = False
+        """The cache did not answer; it is not asked again, or a long run would wait for it at every step."""
         self.uncacheable: dict[int, str] = {}
         """Why results of steps were not stored, where that was not known before they ran."""
 
@@ -69,6 +76,11 @@ class Lookups:
                     self._keys[step] = made
         if asked:
             self._early = dict(zip(asked.values(), await self._ask(list(asked.values())), strict=True))
+
+    def key(self, step: int) -> str | None:
+        """Return the key under which a step was asked for or stored."""
+        made = self._keys.get(step)
+        return None if made is None else made[0]
 
     def is_missing(self, step: int) -> bool:
         """Whether the cache was asked for a step, and had nothing."""
@@ -120,7 +132,14 @@ class Lookups:
 
     async def _ask(self, steps: Sequence[int]) -> list[CacheEntry | None]:
         keys, specs = [self._keys[step][0] for step in steps], [self._policy(step).spec for step in steps]
-        return await self._cache.get_many(keys, specs)
+        if not self._silent:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    return await self._cache.get_many(keys, specs)
+            except TimeoutError:
+                self._silent = True
+                logger.warning("the cache has not answered for %g s; this run goes on without it", PATIENCE)
+        return [None] * len(steps)
 
     def joined(self, step: int, entry: CacheEntry) -> None:
         """A step has the result of an identical one."""
@@ -206,7 +225,10 @@ class Lookups:
         if source.kind == "object":
             return self._request.object_ids[source.place]
         if source.place not in self._identities:
-            self._identities[source.place] = self._identify(self._payload_of(source.place))
+            if source.place not in self._payloads:
+                # The run ended while the cache was asked.
+                return None
+            self._identities[source.place] = self._identify(self._payloads[source.place])
         return self._identities[source.place]
 
     def _identify(self, payload: Any) -> bytes:

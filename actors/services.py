@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from aiecs_ray.actors.gate import Gate
+    from aiecs_ray.actors.admission import Guards
     from aiecs_ray.actors.joins import Joins
     from aiecs_ray.actors.outbox import Outbox
     from aiecs_ray.actors.run import Run
     from aiecs_ray.config import Settings
-    from aiecs_ray.messages import ErrorInfo
+    from aiecs_ray.messages import ErrorInfo, RunRequest
+    from aiecs_ray.queueing import Backlog
 
 
 class Ticket(NamedTuple):
@@ -34,6 +35,9 @@ class Replicas(Protocol):
     def withdraw(self, run: Run) -> None:
         """Forget the waiting tickets of a run."""
 
+    def forget(self, run: Run) -> None:
+        """A run is over: tell it nothing more."""
+
 
 class Services(NamedTuple):
     """What a run uses of its coordinator."""
@@ -46,4 +50,7 @@ class Services(NamedTuple):
     token: Callable[[int], bytes]
     clock: Callable[[], float]
     """Seconds since the epoch."""
-    gate: Gate | None
+    guards: Guards
+    backlog: Backlog
+    begin: Callable[[str, RunRequest], Run]
+    """Starts another run beside it, which nobody but its maker knows."""

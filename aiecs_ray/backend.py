@@ -11,12 +11,16 @@ if TYPE_CHECKING:
     import concurrent.futures
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from aiecs_ray.messages import ErrorInfo, Outcome, ToolSpec, Work
+    from aiecs_ray.messages import ErrorInfo, Mark, Outcome, ToolSpec, Work
     from aiecs_ray.packing import Packed
 
 
 class ReplicaDied(Exception):  # noqa: N818  # an event between backend and coordinator, never a user's error
     """The process of a replica is gone; the argument says of what, as far as the backend knows."""
+
+
+class HistoryGone(Exception):  # noqa: N818  # an event between backend and coordinator, never a user's error
+    """The history did not write a batch; the argument says why, as far as the backend knows."""
 
 
 class Running(NamedTuple):
@@ -38,8 +42,20 @@ class Stopped(NamedTuple):
     """Outcomes that were waiting for the end of a body after them; they are reported here and nowhere else."""
 
 
+class Remains(NamedTuple):
+    """What is left of a replica that died."""
+
+    marks: Mapping[tuple[int, int], Mark] | None = None
+    """How far its attempts had come, by (work, step); None when nobody can tell, for its node is gone."""
+    last_words: str = ""
+    """What the interpreter said when it crashed: the signal, and where."""
+
+
 class Replica(Protocol):
     """One tool instance in its own process or thread."""
+
+    node: str
+    """Where it runs; empty until it is built."""
 
     async def start(self) -> ErrorInfo | None:
         """Wait until the tool is built; return what its constructor raised. Raises ReplicaDied."""
@@ -57,7 +73,10 @@ class Replica(Protocol):
         """Hand over the outcomes of ``work`` that wait for the end of a body after them. Raises ReplicaDied."""
 
     def kill(self) -> None:
-        """End the replica at once, whatever it does."""
+        """End the replica at once, whatever it does, and the processes that it started."""
+
+    async def remains(self) -> Remains:
+        """Wait until nothing of the replica can run any more, and return what it left."""
 
 
 class KeyParts(NamedTuple):
@@ -126,6 +145,13 @@ class CacheLink(Protocol):
         """Say whether there is an entry under ``key``, or what sets it apart from the nearest one."""
 
 
+class HistoryLink(Protocol):
+    """The coordinator's way to the history."""
+
+    async def append(self, batch: bytes) -> None:
+        """Return when a pickled ``Batch`` is written. Raises HistoryGone."""
+
+
 class Backend(Protocol):
     """Where replicas run."""
 
@@ -152,6 +178,9 @@ class Link(Protocol):
 
     def cache_request(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
         """Call a method of the cache."""
+
+    def history_request(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
+        """Call a method of the history. Raises InvalidInputError where there is none."""
 
     def upload(self, runtime_env: dict[str, Any]) -> dict[str, Any]:
         """Return ``runtime_env`` with its local folders put where replicas find them."""

@@ -12,6 +12,7 @@ from aiecs_ray.execution_utils import version
 from aiecs_ray.messages import ErrorInfo
 from aiecs_ray.model import ErrorCode
 from aiecs_ray.run_options import RunOptions
+from aiecs_ray.running import current
 from aiecs_ray.warm_up import WarmUpReport
 
 if TYPE_CHECKING:
@@ -136,11 +137,11 @@ class CacheView:
             tags[f"label:{tag}"] = ""
         if not tags:
             raise InvalidInputError("say what to invalidate: tool=, operation=, user_id=, task_id= or tag=")
-        return self._runtime.cache_request("purge", tags)  # type: ignore[no-any-return]
+        return self._runtime.cache_request("purge", {**tags, **_own()})  # type: ignore[no-any-return]
 
     def clear(self) -> int:
-        """Delete every entry, and return how many there were."""
-        return self._runtime.cache_request("purge", {})  # type: ignore[no-any-return]
+        """Delete every entry, and return how many there were; inside an operation of a user only that user's."""
+        return self._runtime.cache_request("purge", _own())  # type: ignore[no-any-return]
 
     def warm(self, operations: Any, *, user_id: str | None = None, task_id: str | None = None) -> WarmUpReport:
         """Run those operations whose results are not in the cache, all at once, and report.
@@ -214,3 +215,8 @@ def _without_uncacheable(request: RunRequest, specs: list[str]) -> RunRequest:
         else:
             steps.append(step)
     return dataclasses.replace(request, steps=tuple(steps))
+
+
+def _own() -> dict[str, str]:
+    attempt = current()
+    return {} if attempt is None or not attempt.user_id else {"user_id": attempt.user_id}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from aiecs_ray import keys
 from aiecs_ray.errors import InvalidToolError, OperationNotFoundError, ToolNotFoundError, UncacheableValueError
 from aiecs_ray.messages import ToolSpec
 from aiecs_ray.shipping import ship
+from aiecs_ray.suggestions import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,6 +33,9 @@ class OperationInfo:
     options: Mapping[str, Any]
     doc: str = ""
     schema: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+_NOT_OF_REPLICAS = ("rate", "burst", "max_concurrency", "breaker")
 
 
 class Catalog:
@@ -89,11 +92,6 @@ class Catalog:
         return self._remote[name]
 
 
-def nearest(name: str, known: Sequence[str] | Mapping[str, Any]) -> tuple[str, ...]:
-    """Return up to three known names that are close to ``name``."""
-    return tuple(difflib.get_close_matches(name, list(dict.fromkeys(known)), n=3, cutoff=0.7))
-
-
 def to_spec(
     definition: ToolDef, runtime_env: Mapping[str, Any], upload: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> ToolSpec:
@@ -107,8 +105,10 @@ def to_spec(
     environment = _merged(runtime_env, definition.options.runtime_env or {})
     options["runtime_env"] = upload(environment) if environment else None
     source = ship(definition.cls, runtime_env=environment or None)
+    # What it says of limits is enforced elsewhere: another one needs no other replicas.
+    lasting = {name: value for name, value in options.items() if name not in _NOT_OF_REPLICAS}
     try:
-        identity = keys.digest(options)
+        identity = keys.digest(lasting)
     except UncacheableValueError as error:
         text = f"tool {definition.name!r}: its config and runtime_env must be plain values: {error}"
         raise InvalidToolError(text) from error

@@ -38,6 +38,9 @@ class Client(Protocol):
         """Return the large value of a reference."""
         ...
 
+    def history_request(self, method: str, *args: Any) -> Any:
+        """Call the history and wait for its answer."""
+
     def prepare(self, operations: Any, options: RunOptions) -> Prepared:
         """Check a list of operations and make a request of it."""
 
@@ -50,8 +53,8 @@ class Client(Protocol):
     def open_answer(self, answer: Any, prepared: Prepared) -> list[Opened]:
         """Return what a finished run produced."""
 
-    def open(self, settled: Sequence[Settled]) -> list[Opened]:
-        """Return the values and errors of some steps."""
+    def open(self, run: str, steps: Sequence[int], settled: Sequence[Settled]) -> list[Opened]:
+        """Return the values and errors of some steps of a run."""
 
     def cancel(self, prepared: Prepared) -> concurrent.futures.Future[Any]:
         """Cancel the run of a request whose answer is not there yet."""

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, get_args
 
-from aiecs_ray.errors import InvalidParamsError, InvalidToolError
-from aiecs_ray.messages import RetryOptions, Scope
+from aiecs_ray.breaker import parse_breaker
+from aiecs_ray.errors import InvalidInputError, InvalidParamsError, InvalidToolError
+from aiecs_ray.limits import MAX_UNITS, check_limits
+from aiecs_ray.messages import BreakerOptions, RetryOptions, Scope
 from aiecs_ray.operation import MAX_SECONDS
 from aiecs_ray.quoting import shorten
 from aiecs_ray.retry import parse_retry
@@ -66,6 +68,16 @@ class OperationOptions:
     """Parameters that do not belong to the cache key."""
     tags: tuple[str, ...] = ()
     """Free labels, for selecting operations."""
+    rate: float | None = None
+    """Units started in any second, by all callers of the cluster together; None: no limit."""
+    burst: int = 1
+    """Units that may start at once after a pause."""
+    max_concurrency: int | None = None
+    """Units in flight, for all callers of the cluster together; None: no limit."""
+    weight: int = 1
+    """Units that one start counts, against these limits and those of its tool and its run."""
+    breaker: BreakerOptions | None = None
+    """When to leave it alone after failures; None: never, or as its tool says."""
 
     def __post_init__(self) -> None:
         _put(self, "timeout", seconds("timeout", self.timeout))
@@ -80,6 +92,8 @@ class OperationOptions:
         for name in ("writable", "ignore", "tags"):
             _put(self, name, _names(name, getattr(self, name)))
         _put(self, "fingerprint", _fingerprint(self.fingerprint))
+        _whole("weight", self.weight, 1, MAX_UNITS, none=False)
+        _limits(self)
         self._check_together()
 
     def _check_together(self) -> None:
@@ -129,6 +143,14 @@ class ToolOptions:
     """Keyword arguments of the constructor: plain values."""
     unknown_params: UnknownParams = "drop"
     """What happens to a parameter that the operation does not declare (contradiction C-10)."""
+    rate: float | None = None
+    """Units started in any second by all operations together, by all callers of the cluster; None: no limit."""
+    burst: int = 1
+    """Units that may start at once after a pause."""
+    max_concurrency: int | None = None
+    """Units in flight in all replicas together; None: no limit."""
+    breaker: BreakerOptions | None = None
+    """When to leave an operation alone after failures, for each operation that does not say so itself."""
 
     def __post_init__(self) -> None:
         _flag("stateful", self.stateful)
@@ -148,6 +170,7 @@ class ToolOptions:
         if self.version is not None and not (isinstance(self.version, str) and self.version):
             raise InvalidToolError(f"version is {shorten(self.version)}, expected text that is not empty")
         _choice("unknown_params", self.unknown_params, get_args(UnknownParams))
+        _limits(self)
         self._check_together()
 
     def _check_together(self) -> None:
@@ -192,6 +215,15 @@ def retry_options(value: object) -> RetryOptions | None:
         return parse_retry(value)
     except InvalidParamsError as error:
         raise InvalidToolError(str(error)) from None
+
+
+def _limits(options: OperationOptions | ToolOptions) -> None:
+    """Check what both kinds of options say of limits and breakers."""
+    try:
+        check_limits(options.rate, options.max_concurrency, options.burst)
+        _put(options, "breaker", parse_breaker(options.breaker))
+    except InvalidInputError as error:
+        raise InvalidToolError(str(error).replace("concurrency is", "max_concurrency is")) from None
 
 
 def seconds(name: str, value: object, *, zero: bool = False) -> float | None:

@@ -16,7 +16,7 @@ from aiecs_ray.errors import UpstreamFailedError
 from aiecs_ray.messages import ErrorInfo
 from aiecs_ray.model import ErrorCode, TaskStatus, can_transition, check_transition
 from aiecs_ray.plan_values import STATUS, Actions, Ending, PlanStep, State, Stop
-from aiecs_ray.retry import is_transient, next_wait
+from aiecs_ray.retry import is_named, is_transient, next_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -58,6 +58,8 @@ class Plan:
         self._state = [State.WAITING] * len(steps)
         self._tries = [0] * len(steps)
         self._taken_back: set[int] = set()
+        self._in_doubt: set[int] = set()
+        """Steps that were lost in company and may have begun: they are never told as steps that did not start."""
         self._waiting = [0] * len(steps)
         self._successors: dict[int, dict[int, int]] = {}
         self._cause: dict[int, int] = {}
@@ -195,16 +197,24 @@ class Plan:
             return self._finish(step, State.TIMED_OUT, error)
         return self._again(step, error, State.TIMED_OUT)
 
-    def lost(self, step: int, error: ErrorInfo, *, started: bool | None) -> Actions:
-        """The replica of a step died; ``started`` is None when nobody can tell whether the body had started."""
+    def lost(self, step: int, error: ErrorInfo, *, started: bool | None, guilty: bool = True) -> Actions:
+        """The replica of a step died.
+
+        ``started`` is None when nobody can tell whether the body had started; ``guilty`` says that the death counts as
+        an attempt, because nothing else was running.
+        """
         if not self._is_out(step):
             return Actions()
-        if started is False:
+        if started is False and not guilty:
             return self.returned(step)
         if self._winding_up is not None:
             return self._finish(step, *self._winding_up)
-        if self._steps[step].idempotent:
-            return self._again(step, error, State.FAILED, wait=False)
+        if self._steps[step].idempotent or started is False:
+            if guilty:
+                return self._again(step, error, State.FAILED, wait=False)
+            # It began in company: no attempt is counted, but it is not told as one that never started.
+            self._in_doubt.add(step)
+            return self.returned(step)
         text = f"Outcome unknown: {error.message}; the operation is not idempotent, so it was not run again"
         code = ErrorCode.EXECUTION_ERROR.value
         return self._finish(step, State.FAILED, ErrorInfo(code, text, "OutcomeUnknownError", ("OutcomeUnknownError",)))
@@ -222,6 +232,18 @@ class Plan:
 
     def refused(self, step: int, error: ErrorInfo) -> Actions:
         """A step cannot be run at all: its tool cannot be made, or its input cannot be read."""
+        return self._finish(step, State.FAILED, error)
+
+    def rejected(self, step: int, error: ErrorInfo, seconds: float) -> Actions:
+        """A circuit breaker did not let a step through, and will not for ``seconds``.
+
+        It is tried again only where its retries name the error and may wait so long; that counts as an attempt.
+        """
+        if self._state[step] is not State.READY:
+            return Actions()
+        retry = self._steps[step].retry
+        if is_named(error.type_names, retry.on) and seconds <= retry.wait_max:
+            return self._again(step, error, State.FAILED, least=seconds)
         return self._finish(step, State.FAILED, error)
 
     def cancel(self, message: str = "Cancelled") -> Actions:
@@ -269,7 +291,7 @@ class Plan:
     def _may_repeat(self, step: int, error: ErrorInfo) -> bool:
         return self._steps[step].idempotent and is_transient(error, self._steps[step].retry)
 
-    def _again(self, step: int, error: ErrorInfo, state: State, *, wait: bool = True) -> Actions:
+    def _again(self, step: int, error: ErrorInfo, state: State, *, wait: bool = True, least: float = 0.0) -> Actions:
         """Try a step again, or end it: with E005 when at least two attempts were made (C-32)."""
         self.started(step)
         actions = Actions()
@@ -281,7 +303,7 @@ class Plan:
             self._end(step, state, error, actions)
         elif wait:
             self._state[step] = State.BACKOFF
-            actions.delayed.append((step, seconds))
+            actions.delayed.append((step, max(seconds, least)))
         else:
             self._offer(step, actions)
         return self._tell(actions)
@@ -362,7 +384,8 @@ class Plan:
             reason = UpstreamFailedError(cause, self._steps[cause].spec, _VERB[self._state[cause]])
             self._reasons[key] = failures.of_runtime(reason) if key[1] else _cancelled(str(reason))
         self._cause[step] = cause
-        self._end(step, State.CANCELLED, self._reasons[key], actions, skipped=not self._tries[step])
+        begun = self._tries[step] or step in self._in_doubt
+        self._end(step, State.CANCELLED, self._reasons[key], actions, skipped=not begun)
 
 
 _VERB = {State.FAILED: "failed", State.TIMED_OUT: "timed out", State.CANCELLED: "was cancelled"}

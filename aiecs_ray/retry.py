@@ -137,7 +137,7 @@ def parse_retry(value: object, default: RetryOptions | None = None) -> RetryOpti
 
 def _profile(name: str) -> RetryOptions:
     if name not in PROFILES:
-        raise InvalidParamsError(f"retry has no profile {shorten(name)!r}{_nearest(name, list(PROFILES))}")
+        raise InvalidParamsError(f"retry has no profile {shorten(name)!r}{nearest_option(name, list(PROFILES))}")
     return PROFILES[name]
 
 
@@ -145,7 +145,7 @@ def _from_mapping(value: Mapping[object, object], base: RetryOptions) -> RetryOp
     known = [field.name for field in dataclasses.fields(RetryOptions)]
     for key in value:
         if key not in known:
-            raise InvalidParamsError(f"retry has no option {shorten(key)!r}{_nearest(key, known)}")
+            raise InvalidParamsError(f"retry has no option {shorten(key)!r}{nearest_option(key, known)}")
     return _checked(dataclasses.replace(base, **value))  # type: ignore[arg-type]  # checked next, and here by name
 
 
@@ -169,18 +169,26 @@ def _checked(options: RetryOptions) -> RetryOptions:
         wait_min=float(options.wait_min),
         wait_max=float(options.wait_max),
         multiplier=float(options.multiplier),
-        on=_on(options.on),
+        on=exception_names(options.on, "retry"),
     )
 
 
-def _on(value: object) -> tuple[str, ...]:
+def exception_names(value: object, option: str) -> tuple[str, ...]:
+    """Return the names of exception classes from classes and names; ``option`` is whose ``on`` it is.
+
+    Raises:
+        InvalidParamsError: it holds something else.
+
+    >>> exception_names([KeyError, "driver.DriverError"], "retry")
+    ('KeyError', 'driver.DriverError')
+    """
     items = value if isinstance(value, (list, tuple, set, frozenset)) else (value,)
     names = tuple(_name(item) if isinstance(item, type) else item for item in items)
     for item, name in zip(items, names, strict=True):
         if isinstance(item, type) and not issubclass(item, Exception):
-            raise InvalidParamsError(f"retry on holds the class {item.__name__}, which is not an Exception")
+            raise InvalidParamsError(f"{option} on holds the class {item.__name__}, which is not an Exception")
         if not isinstance(name, str) or not name or any(part.isspace() for part in name):
-            raise InvalidParamsError(f"retry on holds {shorten(name)}, expected exception classes or their names")
+            raise InvalidParamsError(f"{option} on holds {shorten(name)}, expected exception classes or their names")
     return tuple(sorted(names)) if isinstance(value, (set, frozenset)) else names
 
 
@@ -192,6 +200,7 @@ def _bare(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def _nearest(name: object, known: list[str]) -> str:
+def nearest_option(name: object, known: list[str]) -> str:
+    """Return a hint for an error message: the nearest known name, or all of them."""
     near = get_close_matches(str(name), known, n=1)
     return f" (did you mean {near[0]!r}?)" if near else f" (there are {', '.join(known)})"

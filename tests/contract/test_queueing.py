@@ -82,8 +82,8 @@ def test_a_priority_is_a_number_from_minus_ten_to_ten(counter: Runtime, ledger: 
 
 @pytest.fixture
 def small() -> Iterator[Runtime]:
-    """Return a runtime in whose queue there is room for ten operations."""
-    with connect("inprocess", settings=Settings(max_queued=10, grace=0.3), registry=Registry()) as rt:
+    """Return a runtime in which there is room for eleven operations."""
+    with connect("inprocess", settings=Settings(max_queued=11, grace=0.3), registry=Registry()) as rt:
         rt.register(Counter, max_replicas=1)
         yield rt
 

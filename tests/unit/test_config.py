@@ -41,6 +41,8 @@ def test_the_defaults_are_the_designs() -> None:
         "grace": 2.0,
         "idle_timeout": 300.0,
         "init_timeout": 600.0,
+        "init_pause": 5.0,
+        "max_result_bytes": 4 * 2**30,
         "chunk_seconds": 0.05,
         "cache_entries": 10_000,
         "cache_bytes": None,
@@ -50,6 +52,11 @@ def test_the_defaults_are_the_designs() -> None:
         "cache_dir_bytes": 10 * 2**30,
         "event_limit": 100_000,
         "max_queued": 1_000_000,
+        "history_url": None,
+        "history_detail": 1000,
+        "history_value_bytes": 65_536,
+        "history_days": 30.0,
+        "history_runs": 100_000,
         "connect_timeout": 2.0,
     }
 

@@ -38,7 +38,9 @@ MADE: dict[str, AiecsError] = {
     ),
     "DatabaseError": errors.DatabaseError("down", "OperationalError", "Traceback ...", ("OperationalError",)),
     "RetryExhaustedError": errors.RetryExhaustedError("reset", "ConnectionResetError", "", ("ConnectionResetError",)),
+    "ReentrancyError": errors.ReentrancyError("a.save", ("a.load", "b.read"), 8),
     "BusyError": errors.BusyError("9 operations are waiting", 2.5),
+    "CircuitOpenError": errors.CircuitOpenError("The circuit of t.op is open", 12.34),
     "UncacheableValueError": errors.UncacheableValueError("[0]['a']", "shop:Order", "no encoding"),
     "RunLostError": errors.RunLostError("run-1"),
 }
@@ -71,13 +73,18 @@ TEXTS = {
     "OperationFailedError": "no",
     "DatabaseError": "down",
     "RetryExhaustedError": "reset",
+    "ReentrancyError": (
+        "Tool 'a' is called by its own operation, which it would wait for: a.load -> b.read -> a.save "
+        "(call the method itself, or move one of the two to another tool)"
+    ),
     "BusyError": "9 operations are waiting; try again in 2.5 s",
+    "CircuitOpenError": "The circuit of t.op is open; try again in 12.3 s",
     "UncacheableValueError": "A value of type shop:Order at [0]['a'] has no cache key: no encoding",
     "RunLostError": "Run 'run-1' was lost: the coordinator that held it was restarted; submit it again",
 }
 
 TOLD_WHOLE = (
-    *("OperationFailedError", "DatabaseError", "RetryExhaustedError", "BusyError"),
+    *("OperationFailedError", "DatabaseError", "RetryExhaustedError", "BusyError", "CircuitOpenError"),
     *("ToolConflictError", "StatusTransitionError", "UpstreamFailedError"),
 )
 """Their first field is a text of bounded length already, or none that a user wrote."""

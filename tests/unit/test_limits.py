@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiecs_ray.errors import InvalidInputError
-from aiecs_ray.limits import MAX_RATE, Pacer
+from aiecs_ray.limits import MAX_RATE, Meter, Pacer, check_limits
+from aiecs_ray.messages import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -263,3 +265,142 @@ def test_a_refused_change_leaves_the_limit_as_it_was() -> None:
 def test_a_pacer_is_never_copied(clone: Callable[[Pacer], object]) -> None:
     with pytest.raises(TypeError, match="a second limit"):
         clone(Pacer(5))
+
+
+def test_a_heavy_start_takes_the_time_of_as_many_light_ones() -> None:
+    pacer = Pacer(10)
+
+    starts = [pacer.reserve(0.0, weight) for weight in (5, 1, 2, 1)]
+
+    assert starts == pytest.approx([0.0, 0.5, 0.6, 0.8])
+
+
+def test_a_start_that_is_heavier_than_the_rate_waits_for_an_empty_second_and_takes_its_time() -> None:
+    pacer = Pacer(2)
+
+    starts = [pacer.reserve(0.0, weight) for weight in (1, 6, 1)]
+
+    assert starts == pytest.approx([0.0, 1.0, 4.0])
+
+
+@settings(deadline=None)
+@given(
+    rate=st.integers(1, 40), burst=st.integers(1, 40), steps=st.lists(st.tuples(st.floats(0, 0.5), st.integers(1, 50)))
+)
+def test_no_second_holds_more_units_than_the_rate(rate: int, burst: int, steps: list[tuple[float, int]]) -> None:
+    pacer, now, starts = Pacer(rate, burst), 100.0, []
+
+    for wait, weight in steps:
+        now += wait
+        expected = pacer.next_start(now, weight)
+        starts.append((pacer.reserve(now, weight), min(weight, rate)))
+        assert starts[-1][0] == expected
+        now = max(now, expected)
+
+    for place, (begin, _) in enumerate(starts):
+        assert sum(units for start, units in starts[place:] if start - begin < 1.0) <= rate
+
+
+def test_a_start_that_comes_a_little_late_leaves_the_others_their_times() -> None:
+    pacer = Pacer(50)
+
+    for number in range(200):
+        planned = pacer.next_start(0.0)
+        start = pacer.reserve(max(planned, 10.0 + number / 50) + 0.002)
+
+    assert start - 10.0 <= 199 / 50 + 0.02
+
+
+def test_a_start_that_comes_much_later_begins_a_new_row() -> None:
+    pacer = Pacer(10)
+
+    starts = [pacer.reserve(now) for now in (0.0, 0.15, 0.15)]
+
+    assert starts == pytest.approx([0.0, 0.15, 0.25])
+
+
+def test_so_many_units_are_inside_and_no_more() -> None:
+    meter = Meter(Limits(concurrency=4))
+    meter.admit("a", 3)
+
+    waits = [meter.wait(0.0, weight) for weight in (1, 2)]
+    meter.leave("a")
+
+    assert (waits, meter.wait(0.0, 2), meter.inside) == ([0.0, math.inf], 0.0, 0)
+
+
+def test_what_is_heavier_than_the_whole_limit_goes_in_alone() -> None:
+    meter = Meter(Limits(concurrency=2))
+
+    alone = meter.wait(0.0, 5)
+    meter.admit("a", 1)
+    beside = meter.wait(0.0, 5)
+
+    assert (alone, beside) == (0.0, math.inf)
+
+
+def test_with_a_rate_one_operation_at_a_time_is_under_way() -> None:
+    meter = Meter(Limits(rate=10.0))
+    meter.admit("a", 2)
+
+    waiting = meter.wait(5.0, 1)
+    counted = [meter.started("b", 5.0), meter.started("a", 5.0), meter.started("a", 5.0)]
+
+    assert (waiting, counted) == (math.inf, [False, True, False])
+    assert meter.wait(5.0, 1) == pytest.approx(5.2)
+
+
+def test_a_start_that_does_not_happen_costs_nothing() -> None:
+    meter = Meter(Limits(rate=0.01))
+    meter.admit("a", 1)
+
+    meter.leave("a")
+
+    assert meter.wait(5.0, 1) == 0.0
+
+
+def test_leaving_twice_makes_no_more_room() -> None:
+    meter = Meter(Limits(concurrency=2))
+    meter.admit("a", 1)
+    meter.admit("b", 1)
+
+    meter.leave("a")
+    meter.leave("a")
+
+    assert (meter.wait(0.0, 1), meter.wait(0.0, 2)) == (0.0, math.inf)
+
+
+def test_a_meter_is_fresh_when_nothing_of_it_is_left() -> None:
+    meter = Meter(Limits(rate=1.0))
+    seen = [meter.is_fresh(0.0)]
+    meter.admit("a", 1)
+    meter.started("a", 0.0)
+    seen.append(meter.is_fresh(5.0))
+    meter.leave("a")
+    seen += [meter.is_fresh(0.5), meter.is_fresh(1.0)]
+
+    assert seen == [True, False, False, True]
+
+
+def test_another_burst_holds_from_now_on() -> None:
+    meter = Meter(Limits(rate=10.0))
+
+    meter.adjust(Limits("", 10.0, None, 3))
+    starts = 0
+    while meter.wait(100.0, 1) == 0.0:
+        meter.admit(starts, 1)
+        starts += meter.started(starts, 100.0)
+
+    assert starts == 3
+
+
+@pytest.mark.parametrize("clone", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_meter_is_never_copied(clone: Callable[[Meter], object]) -> None:
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        clone(Meter(Limits(rate=5.0)))
+
+
+@pytest.mark.parametrize("concurrency", [0, -1, 1.5, "2", True, 1_000_001])
+def test_what_is_no_concurrency_is_refused(concurrency: Any) -> None:
+    with pytest.raises(InvalidInputError, match="concurrency is"):
+        check_limits(None, concurrency)
