@@ -126,13 +126,19 @@ class Pools:
                     pool.blocked_since = self._clock()
                 return
             ticket = pool.queue.peek()
-            if member.flights and not ticket.run.policy(ticket.step).idempotent:
-                # If the call before it ended the process, its start would be in doubt: it is not sent ahead.
+            if member.flights and not self._may_go_ahead(pool, ticket):
                 return
             pool.queue.pop()
             if ticket.run.plan.state(ticket.step) is State.READY:
                 self._dispatch(pool, member, ticket)
         pool.blocked_since = None
+
+    def _may_go_ahead(self, pool: Pool, ticket: Ticket) -> bool:
+        """Whether a step may be sent behind others; if the call before it ended the process, its start is in doubt."""
+        if not ticket.run.policy(ticket.step).idempotent:
+            return False
+        # What has a rate is to start when it is sent; async operations do.
+        return pool.spec.has_async or not ticket.run.is_paced(ticket.step)
 
     def _make_way(self, pool: Pool, ticket: Ticket) -> None:
         """Somebody comes whose turn is next: one replica gives back what it has not begun of others' work."""

@@ -109,6 +109,10 @@ class Run:
         """Return how a step is to be run."""
         return self.request.policies[self.request.steps[step].policy]
 
+    def is_paced(self, step: int) -> bool:
+        """Whether the starts of a step are counted against a rate."""
+        return self._admission.is_paced(step)
+
     def dispatched(self, steps: Sequence[int], *, at_once: bool) -> None:
         """Steps were sent to a replica; with ``at_once``, one that does nothing else."""
         self.plan.handed(steps)
