@@ -5,12 +5,18 @@ from __future__ import annotations
 import gc
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from aiecs_ray.registry import DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+# How long drawing and running one example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 
 def pytest_collection_finish() -> None:

@@ -135,6 +135,11 @@ class Admission:
         """What was not let through never will be."""
         self._gates.withdraw(self)
 
+    def over(self) -> None:
+        """The run has ended."""
+        if self._meter is not None:
+            self._meter.users -= 1
+
     def _is_let_through(self, step: int, spec: str) -> bool:
         if step in self._calls:
             return True

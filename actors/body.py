@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from aiecs_ray.failures import text_of
+from aiecs_ray.options import seconds
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
@@ -17,12 +20,16 @@ PROGRESS_INTERVAL = 0.1
 class Body:
     """One running body."""
 
-    __slots__ = ("attempt", "emit", "loop", "own", "since", "step", "task", "work")
+    __slots__ = ("arguments", "attempt", "emit", "loop", "own", "place", "since", "step", "task", "work")
 
     def __init__(self, work: int, step: int, attempt: Attempt, emit: Throttle, since: float) -> None:
         self.work, self.step, self.attempt, self.emit, self.since = work, step, attempt, emit, since
+        self.place = 0
+        """Of its record in the ledger."""
         self.own = False
         """The tool's own code has begun: an error is the tool's from here on."""
+        self.arguments: dict[str, Any] = {}
+        """What it was called with."""
         self.task: asyncio.Task[Any] | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
 
@@ -31,6 +38,19 @@ class Body:
         self.attempt.cancel_flag.set()
         if self.task is not None and self.loop is not None:
             self.loop.call_soon_threadsafe(self.task.cancel)
+
+
+def lifetime(ttl: Any, result: Any) -> tuple[float | None, str]:
+    """Return for how many seconds a result may be cached, and why not at all where its function does not say.
+
+    Only a function of the result is asked here; a number is known to the coordinator, which is told None.
+    """
+    if not callable(ttl):
+        return None, ""
+    try:
+        return seconds("ttl", ttl(result), zero=True), ""
+    except Exception as error:  # noqa: BLE001  # the result is there; only how long it holds is not known
+        return 0.0, f"its ttl function failed: {type(error).__name__}: {text_of(error)}"[:500]
 
 
 class Throttle:

@@ -7,27 +7,33 @@ those below it as opaque bytes, so that no user code runs here.
 from __future__ import annotations
 
 import asyncio
-import time
+import contextlib
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiecs_ray.actors.admission import Guards
 from aiecs_ray.actors.breakers import Breakers
+from aiecs_ray.actors.clock import steady_time
+from aiecs_ray.actors.explaining import explain
 from aiecs_ray.actors.gate import Gates
+from aiecs_ray.actors.joins import Joins
 from aiecs_ray.actors.limit_table import LimitTable
+from aiecs_ray.actors.outbox import Outbox
 from aiecs_ray.actors.pools import Pools
+from aiecs_ray.actors.recorder import Recorder
 from aiecs_ray.actors.run import Run
 from aiecs_ray.actors.services import Services
 from aiecs_ray.errors import BusyError, InvalidOperationsError, ResultExpiredError, RunLostError
 from aiecs_ray.messages import PROTOCOL, Event, Limits, RunRequest, Settled, ToolSpec
 from aiecs_ray.model import TaskStatus
+from aiecs_ray.packing import is_small
 from aiecs_ray.queueing import Backlog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from aiecs_ray.actors.gate import Passer
-    from aiecs_ray.backend import Backend
+    from aiecs_ray.backend import Backend, HistoryLink
     from aiecs_ray.config import Settings
 
 PAGE_BYTES = 16 * 2**20
@@ -36,6 +42,8 @@ PAGE_STEPS = 2_000
 EVENTS_PER_ANSWER = 10_000
 LEASE_INTERVAL = 1.0
 NODES_INTERVAL = 5.0
+DRAIN = 5.0
+"""Seconds that a client waits for the history to have everything."""
 STUBS = 10_000
 """Ids of expired runs that are remembered, so that asking for them says what happened."""
 
@@ -70,6 +78,10 @@ class RunStatus(NamedTuple):
     specs: tuple[str, ...] = ()
 
 
+def _call_soon(function: Callable[..., object], *args: Any) -> None:
+    asyncio.get_running_loop().call_soon(function, *args)
+
+
 class Coordinator:
     """Holds every run of a cluster.
 
@@ -79,6 +91,7 @@ class Coordinator:
         incarnation: part of every run id; another incarnation answers ``RunLostError`` for it.
         result_bytes: how many bytes of finished runs' results are kept.
         random, token, clock: sources of randomness and of the time of day.
+        history: the way to the history, if there is one.
     """
 
     def __init__(  # noqa: PLR0913  # what it lives on, by name
@@ -90,19 +103,23 @@ class Coordinator:
         result_bytes: int,
         random: Callable[[], float],
         token: Callable[[int], bytes],
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
+        history: HistoryLink | None = None,
     ) -> None:
         self._backend = backend
         self._settings = settings
         self._incarnation = incarnation
         self._result_bytes = result_bytes
-        self._random, self._token, self._clock = random, token, clock
+        self._random, self._token, self._clock = random, token, clock or steady_time()
         self._pools = Pools(backend, settings, _seconds)
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._expired: OrderedDict[str, None] = OrderedDict()
         self._leases: dict[str, Any] = {}
         self._guards = self._make_guards()
         self._backlog = Backlog(settings.max_queued)
+        self._joins = Joins(_call_soon)
+        self._outbox = Outbox(backend.cache, _call_soon)
+        self._recorder = None if history is None else Recorder(history, settings, incarnation, self._clock)
         self._keeper: asyncio.Task[None] | None = None
         self._operations: dict[str, int] = {}
 
@@ -118,6 +135,13 @@ class Coordinator:
         """A client leaves: end its attached runs."""
         self._leases.pop(client, None)
         self._cancel_runs_of(client)
+        if self._recorder is not None:
+            ending = (run for run in self._runs.values() if run.request.client == client and not run.request.detach)
+            left = [run.finished.wait() for run in ending]
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.grace):
+                    await asyncio.gather(*left)
+            await self._recorder.drain(DRAIN)
 
     async def register(self, specs: Sequence[ToolSpec]) -> None:
         """Make tools known; replicas are made when first needed."""
@@ -141,13 +165,13 @@ class Coordinator:
         return run if isinstance(run, Answer) else Answer(run.id)
 
     async def execute(self, request: RunRequest, specs: Sequence[ToolSpec] = ()) -> Answer:
-        """Start a run, wait for its end, and return its results; a run of one page is forgotten."""
+        """Start a run, wait for its end, and return its results; what has no large results is forgotten."""
         run = self._accept(request, specs)
         if isinstance(run, Answer):
             return run
         await run.finished.wait()
         page = self._page(run, 0)
-        if page.following is None:
+        if page.following is None and all(is_small(settled.payload) for settled in page.settled):
             self._forget(run)
         return Answer(run.id, page)
 
@@ -173,6 +197,11 @@ class Coordinator:
         """Return the results of some steps, None for those that have not ended."""
         run = self._run(run_id)
         return [run.settled[step] for step in steps]
+
+    async def remake(self, run_id: str, steps: Sequence[int]) -> list[Settled]:
+        """Make large results of a finished run anew that were lost with their node; return what came of it."""
+        run = self._run(run_id)
+        return [await run.remaking.result_of(step) for step in steps]
 
     async def events(self, run_id: str, number: int, wait: float) -> tuple[list[Event], bool]:
         """Return events from ``number`` on, and whether the last one is among them; waits until there is one."""
@@ -225,6 +254,10 @@ class Coordinator:
         """Close a circuit breaker by hand; return whether there is one."""
         return self._guards.breakers.reset(spec)
 
+    async def write_history(self) -> bool:
+        """Wait until the history has everything that has happened; return whether it does."""
+        return self._recorder is None or await self._recorder.drain(DRAIN)
+
     async def stats(self) -> dict[str, Any]:
         """Return counters of everything since this coordinator started."""
         return {
@@ -235,15 +268,23 @@ class Coordinator:
             "queued": self._pools.queued(),
             "limits": self._guards.table.view(),
             "breakers": self._guards.breakers.view(),
+            "joining": self._joins.waiting,
             "tools": self._pools.counts(),
             "result_bytes": sum(run.bytes for run in self._runs.values()),
             "clients": len(self._leases),
+            "history": None if self._recorder is None else self._recorder.stats(),
         }
+
+    async def explain(self, request: RunRequest) -> dict[str, Any]:
+        """Say what the cache has to do with the only step of a request, which is not run."""
+        return await explain(request, self._outbox, self._token)
 
     async def shut_down(self) -> None:
         """Cancel every run and end every replica."""
         for run in list(self._runs.values()):
             run.cancel("The runtime was closed")
+        if self._recorder is not None:
+            await self._recorder.close(DRAIN)
         if self._keeper is not None:
             self._keeper.cancel()
         self._pools.close()
@@ -261,17 +302,30 @@ class Coordinator:
         if (known := self._runs.get(run_id)) is not None:
             return known
         self._make_room(len(request.steps))
+
+        def beside(new_id: str, asked: RunRequest) -> Run:
+            # Its operations were counted when the run was accepted.
+            uncounted = Backlog(len(asked.steps))
+            uncounted.accept(len(asked.steps), 0.0)
+            inner = Run(new_id, asked, services._replace(backlog=uncounted))
+            inner.begin()
+            return inner
+
         services = Services(
             settings=self._settings,
             replicas=self._pools,
-            cache=self._backend.cache,
+            cache=self._outbox,
+            joins=self._joins,
             random=self._random,
             token=self._token,
             clock=self._clock,
+            begin=beside,
             guards=self._guards,
             backlog=self._backlog,
         )
         run = self._runs[run_id] = Run(run_id, request, services)
+        if self._recorder is not None:
+            self._recorder.follow(run)
         run.begin()
         return run
 

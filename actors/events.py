@@ -28,6 +28,8 @@ class EventLog:
         self._next = 0
         self._closed = False
         self._changed: asyncio.Event | None = None
+        self.sink: Callable[[Event], object] | None = None
+        """Gets every event as it is added."""
 
     def __len__(self) -> int:
         return len(self._events)
@@ -39,8 +41,11 @@ class EventLog:
 
     def add(self, kind: EventKind, step: int | None = None, data: Mapping[str, Any] = _NOTHING) -> None:
         """Append an event."""
-        self._events.append(Event(self._next, kind, self._run, self._clock(), step, data))
+        event = Event(self._next, kind, self._run, self._clock(), step, data)
+        self._events.append(event)
         self._next += 1
+        if self.sink is not None:
+            self.sink(event)
         self._wake()
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.scaling import PATIENCE
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from aiecs_ray.actors.pool import Pool
     from aiecs_ray.actors.run import Run
-    from aiecs_ray.backend import Replica
+    from aiecs_ray.backend import Remains, Replica
     from aiecs_ray.messages import ErrorInfo, Item, Outcome, Work
 
 SHORT = 0.1
@@ -22,7 +22,18 @@ SHORT = 0.1
 class Member:
     """One replica of a pool."""
 
-    __slots__ = ("died", "flights", "idle_since", "number", "pool", "ready", "replica", "yielding")
+    __slots__ = (
+        "died",
+        "exclusive",
+        "flights",
+        "funeral",
+        "idle_since",
+        "number",
+        "pool",
+        "ready",
+        "replica",
+        "yielding",
+    )
 
     def __init__(self, number: int, pool: Pool, replica: Replica, now: float) -> None:
         self.number, self.pool, self.replica = number, pool, replica
@@ -30,9 +41,23 @@ class Member:
         """Its tool is built."""
         self.yielding = False
         """It gets no more work and is stopped after what it has."""
+        self.exclusive = False
+        """It runs one operation that may have ended its process before, and gets no other meanwhile."""
         self.died: ErrorInfo | None = None
+        self.funeral: asyncio.Task[Remains] | None = None
+        """What finds out how far its attempts had come, once it has died."""
         self.idle_since = now
         self.flights: dict[int, Flight] = {}
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether it is built and may get more work."""
+        return self.ready and not self.yielding and not self.exclusive
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Its name, and the node on which it runs."""
+        return f"{self.pool.spec.name}-{self.number}", self.replica.node
 
     @property
     def is_idle(self) -> bool:
@@ -43,7 +68,7 @@ class Member:
 class Flight:
     """One call: the work, what of it is still open, and what its end will mean."""
 
-    __slots__ = ("changed", "expected", "limits", "open", "run", "timer", "touched", "verdicts", "work")
+    __slots__ = ("changed", "expected", "limits", "open", "pulse", "run", "timer", "touched", "verdicts", "work")
 
     def __init__(self, work: Work, run: Run, now: float, expected: float) -> None:
         self.work, self.run = work, run
@@ -57,6 +82,8 @@ class Flight:
         """When it was sent, or last reported something."""
         self.timer: asyncio.TimerHandle | None = None
         """When to ask for outcomes that are held back, or for what has not begun."""
+        self.pulse: asyncio.TimerHandle | None = None
+        """When to say again that it takes long."""
         self.changed = asyncio.Event()
         """Set when something was reported, or the call is over."""
 
@@ -70,22 +97,15 @@ class Flight:
         repeatable = all(item.idempotent for item in self.open.values())
         return repeatable and self.expected < SHORT and now - self.touched < self.expected + PATIENCE
 
+    def input_of(self, outcome: Outcome) -> Any:
+        """Return the payload that a step was sent and could not read; None when that is not what happened to it."""
+        if outcome.lost is None:
+            return None
+        return self.work.values[self.open[outcome.step].inputs[outcome.lost][1]]
+
     def abandon(self, steps: Iterable[int]) -> None:
         """Give back steps that have not begun, and will not."""
         for step in list(steps):
             if self.open.pop(step, None) is not None:
                 self.run.returned(step)
         self.changed.set()
-
-    def may_have_begun(self, step: int) -> bool | None:
-        """Return False when the death of the replica says nothing of a step, None when it may have begun.
-
-        Of several steps that can be run again nobody knows which one was running, and it does not matter: each is
-        sent again alone, and a death then is its own. One that must not run twice begins only when everything before
-        it was read, so of a chain only the first open one can have begun.
-        """
-        if len(self.work.items) == 1:
-            return None
-        if self.open[step].idempotent or step != next(iter(self.open)):
-            return False
-        return None

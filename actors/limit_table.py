@@ -67,7 +67,7 @@ class LimitTable:
         if not limits.name:
             return Meter(limits)
         for name, shared in list(self._shared.items()):
-            if shared.is_fresh(self._clock()) and not self._gates.waiting(shared):
+            if not shared.users and shared.is_fresh(self._clock()) and not self._gates.waiting(shared):
                 del self._shared[name]
         meter = self._shared.get(limits.name)
         if meter is None:
@@ -75,6 +75,7 @@ class LimitTable:
         elif meter.limits != limits:
             meter.adjust(limits)
             self._gates.readjusted(meter)
+        meter.users += 1
         return meter
 
     def view(self) -> dict[str, dict[str, Any]]:

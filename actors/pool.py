@@ -39,12 +39,19 @@ class Pool:
         self.draining = False
         self.made_way = -math.inf
         """When a replica last gave back work for somebody who came."""
+        self.nested = False
+        """Some of what waits was asked for by operations that wait for it."""
         self.crashes: list[float] = []
+        self.broken: tuple[float, ErrorInfo] | None = None
+        """What the constructor raised, and until when that stands."""
+        self.init_pause = settings.init_pause
         self.blocked_since: float | None = None
         """Since when steps wait that no ready replica takes."""
         self.window = settings.window
         if spec.has_async:
             self.window = min(ASYNC_WINDOW, int(options.get("concurrency") or ASYNC_WINDOW))
+        self.side_by_side = spec.has_async or int(options.get("concurrency") or 1) > 1
+        """A replica runs several calls at once."""
         self.most = 1 if options.get("stateful") else options.get("max_replicas")
         self.least = int(options.get("min_replicas") or 0)
         self.idle_timeout = float(options.get("idle_timeout") or settings.idle_timeout)
@@ -92,11 +99,13 @@ class Pool:
             idle_timeout=self.idle_timeout,
             draining=self.draining,
             retry_at=self._retry_at(),
+            nested=self.nested,
         )
 
     def _retry_at(self) -> float:
         """After a crash the next start waits: half a second, doubled with each crash of the last minute."""
-        return self.crashes[-1] + 0.25 * 2 ** len(self.crashes) if self.crashes else 0.0
+        crashed = self.crashes[-1] + 0.25 * 2 ** len(self.crashes) if self.crashes else 0.0
+        return max(crashed, self.broken[0]) if self.broken else crashed
 
 
 def _needs(options: Mapping[str, Any]) -> dict[str, float]:

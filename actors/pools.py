@@ -13,6 +13,7 @@ from aiecs_ray.actors.scaler import Scaler
 from aiecs_ray.actors.tasks import Tasks
 from aiecs_ray.actors.watch import SLOW, Watch
 from aiecs_ray.backend import ReplicaDied
+from aiecs_ray.deaths import judge
 from aiecs_ray.plan_values import State
 from aiecs_ray.scaling import ASYNC_CHUNK, PATIENCE, chunk_size, smooth
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from aiecs_ray.actors.flight import Member
     from aiecs_ray.actors.run import Run
     from aiecs_ray.actors.services import Ticket
-    from aiecs_ray.backend import Backend
+    from aiecs_ray.backend import Backend, Remains
     from aiecs_ray.config import Settings
     from aiecs_ray.messages import ErrorInfo, Outcome, ToolSpec
 
@@ -83,6 +84,7 @@ class Pools:
         pool = self._pools[tool]
         # A replaced version that is asked for again is not on its way out.
         pool.draining = False
+        pool.nested |= any(ticket.run.request.calls for ticket in tickets[:1])
         pool.runs.update((ticket.run.id, ticket.run) for ticket in tickets[:1])
         for ticket in tickets:
             priority = ticket.run.policy(ticket.step).priority
@@ -105,6 +107,11 @@ class Pools:
             for ticket in pool.queue.remove(lambda ticket: is_meant(ticket.run.policy(ticket.step).spec))
         ]
 
+    def forget(self, run: Run) -> None:
+        """A run is over: tell it nothing more."""
+        for pool in self._pools.values():
+            pool.runs.pop(run.id, None)
+
     def stop(self, run: Run, steps: Sequence[int], *, verdict: ErrorInfo | None) -> None:
         """Stop the work that holds these steps; without answer within the grace period its replica is killed."""
         wanted = set(steps)
@@ -126,12 +133,15 @@ class Pools:
                     pool.blocked_since = self._clock()
                 return
             ticket = pool.queue.peek()
-            if member.flights and not self._may_go_ahead(pool, ticket):
+            suspect = pool.side_by_side and ticket.step in ticket.run.alone
+            # What ended a process in company is tried by itself, so that a death has one cause.
+            if member.flights and (suspect or not self._may_go_ahead(pool, ticket)):
                 return
             pool.queue.pop()
-            if ticket.run.plan.state(ticket.step) is State.READY:
+            if ticket.run.claim(ticket.step):
+                member.exclusive = suspect
                 self._dispatch(pool, member, ticket)
-        pool.blocked_since = None
+        pool.blocked_since, pool.nested = None, False
 
     def _may_go_ahead(self, pool: Pool, ticket: Ticket) -> bool:
         """Whether a step may be sent behind others; if the call before it ended the process, its start is in doubt."""
@@ -157,7 +167,7 @@ class Pools:
 
     def _choose(self, pool: Pool) -> Member | None:
         """The replica with least work that has room; the second place only for work that is over soon."""
-        free = [member for member in pool.members.values() if member.ready and not member.yielding]
+        free = [member for member in pool.members.values() if member.takes_work]
         if not free:
             return None
         member = min(free, key=lambda one: len(one.flights))
@@ -181,7 +191,7 @@ class Pools:
         expected = sum(pool.took.get(item.operation, math.inf) for item in work.items)
         flight = Flight(work, run, self._clock(), expected)
         member.flights[work.id] = flight
-        run.dispatched(steps, at_once=len(member.flights) == 1)
+        run.dispatched(steps, at_once=len(member.flights) == 1, to=member.place)
         self._tasks.spawn(self._fly(pool, member, flight))
 
     def _companions(self, pool: Pool, ticket: Ticket) -> list[int]:
@@ -198,10 +208,11 @@ class Pools:
             size = chunk_size(seconds, queued, replicas, self._settings.chunk_seconds)
 
         def fits(other: Ticket) -> bool:
-            if other.run is not run or run.plan.state(other.step) is not State.READY or other.step in run.alone:
+            if other.run is not run or other.step in run.alone:
                 return False
             theirs = run.policy(other.step)
-            return theirs.idempotent and theirs.is_async == policy.is_async and theirs.operation == policy.operation
+            alike = theirs.idempotent and theirs.is_async == policy.is_async and theirs.operation == policy.operation
+            return alike and run.claim(other.step)
 
         taken = pool.queue.take(size - 1, owner=run.owner, priority=policy.priority, fits=fits)
         return [other.step for other in taken]
@@ -210,11 +221,11 @@ class Pools:
 
     async def _fly(self, pool: Pool, member: Member, flight: Flight) -> None:
         loop = asyncio.get_running_loop()
-        watch: asyncio.Task[Any] | asyncio.TimerHandle
+        watch: asyncio.Task[Any] | None = None
         if flight.limits:
             watch = self._tasks.spawn(self._watch.over(member, flight))
         else:
-            watch = loop.call_later(SLOW, self._watch.slow, flight)
+            flight.pulse = loop.call_later(SLOW, self._watch.slow, flight)
         several = len(flight.work.items) > 1
         ahead = sum(other.expected for other in member.flights.values() if other is not flight)
         stream = several and (flight.work.chain or flight.run.policy(flight.work.items[0].step).is_async)
@@ -228,11 +239,12 @@ class Pools:
                 if flight.work.chain and flight.timer is None:
                     self._listen(member, flight, PATIENCE)
         except ReplicaDied as death:
-            self._scaler.bury(pool, member, death)
+            remains = await self._scaler.bury(member, death)
+            self._lose(member, flight, remains)
         finally:
-            watch.cancel()
-            if flight.timer is not None:
-                flight.timer.cancel()
+            for timer in (watch, flight.pulse, flight.timer):
+                if timer is not None:
+                    timer.cancel()
         self._close(pool, member, flight)
 
     def _land(self, pool: Pool, flight: Flight, outcomes: list[Outcome]) -> None:
@@ -240,10 +252,11 @@ class Pools:
         for outcome in outcomes:
             if outcome.step not in flight.open:
                 continue
+            unreadable = flight.input_of(outcome)
             del flight.open[outcome.step]
             operation = names[outcome.step]
             pool.took[operation] = smooth(pool.took.get(operation), outcome.seconds)
-            flight.run.outcome(outcome, flight.verdicts.get(outcome.step))
+            flight.run.outcome(outcome, flight.verdicts.get(outcome.step), unreadable)
         flight.touched = self._clock()
         flight.changed.set()
         if flight.work.chain and flight.open:
@@ -251,18 +264,22 @@ class Pools:
             if flight.run.plan.state(following) is State.HANDED and not flight.failed(outcomes):
                 flight.run.note_started(following)
 
+    def _lose(self, member: Member, flight: Flight, remains: Remains) -> None:
+        assert member.died is not None
+        first = next(iter(flight.open), 0)
+        fates = {step: judge(flight.work, step, first, remains.marks) for step in flight.open}
+        flight.open.clear()
+        for step, fate in fates.items():
+            flight.run.lost(step, member.died, flight.verdicts.get(step), fate)
+
     def _close(self, pool: Pool, member: Member, flight: Flight) -> None:
-        """The call is over: what it did not report never began, unless the replica died."""
+        """The call is over: what it did not report never began."""
         member.flights.pop(flight.work.id, None)
         if not member.flights:
             member.idle_since = self._clock()
-        for step in list(flight.open):
-            if member.died is None:
-                flight.run.returned(step)
-            else:
-                flight.run.lost(step, member.died, flight.verdicts.get(step), started=flight.may_have_begun(step))
-        flight.open.clear()
-        flight.changed.set()
+            member.exclusive = False
+        # Of a chain the last one first: the end of a step ends those that wait for it, as if they had not been sent.
+        flight.abandon(reversed(list(flight.open)) if flight.work.chain else list(flight.open))
         if member.yielding and not member.flights:
             self._scaler.remove(member)
         self._feed(pool)

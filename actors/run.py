@@ -6,19 +6,22 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.actors.admission import Admission
+from aiecs_ray.actors.answers import Answers
 from aiecs_ray.actors.events import EventLog
 from aiecs_ray.actors.lookups import Lookups
+from aiecs_ray.actors.remaking import Remaking
 from aiecs_ray.actors.services import Services, Ticket
 from aiecs_ray.actors.tasks import Tasks
 from aiecs_ray.messages import ErrorInfo, EventKind, Item, RunRequest, Settled, Work
 from aiecs_ray.model import TaskStatus
 from aiecs_ray.plan import Plan
-from aiecs_ray.plan_values import Actions, Ending, PlanStep
+from aiecs_ray.plan_values import Actions, Ending, PlanStep, State
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from aiecs_ray.backend import CacheEntry
+    from aiecs_ray.deaths import Fate
     from aiecs_ray.messages import Input, Outcome, Policy
 
 _KINDS = {
@@ -46,11 +49,16 @@ class Run:
         self.ended_at: float | None = None
         self.bytes = 0
         self._services = services
-        self._began = services.clock()
+        self.began = services.clock()
         self._payloads: dict[int, Any] = {}
         self._sizes: dict[int, tuple[int, str, float]] = {}
         self._hits: set[int] = set()
-        self._lookups = Lookups(request, services.cache, self._payloads.__getitem__, services.token)
+        self._places: dict[int, tuple[str, str]] = {}
+        """Which replica a step was sent to last, and on which node that is."""
+        self._failures: dict[int, ErrorInfo] = {}
+        """Of the last attempt of steps that may be tried again."""
+        lookups = Lookups(request, services.cache, self._payloads, services.token)
+        self._answers = Answers(self, lookups, services.joins)
         self._admission = Admission(self, services.guards, request.limits)
         self._stopped_by: TaskStatus | None = None
         self._overdue: dict[int, ErrorInfo] = {}
@@ -58,6 +66,9 @@ class Run:
         self.alone: set[int] = set()
         """Steps that were under way with others when a replica died: they are sent again one by one."""
         self._tasks = Tasks()
+        self.remaking = Remaking(self, services.begin)
+        self._timers: list[asyncio.TimerHandle] = []
+        """Deadlines and waits; cancelled at the end, or one far away would keep the run in memory until then."""
         policies = request.policies
         self.plan = Plan(
             [_plan_step(step.inputs, step.after, policies[step.policy]) for step in request.steps],
@@ -73,14 +84,16 @@ class Run:
         """Start; a run of no steps is finished at once."""
         self.log.add(EventKind.RUN_STARTED, data={"steps": len(self.request.steps), "mode": self.request.mode})
         if self.request.deadline is not None:
-            asyncio.get_running_loop().call_later(self.request.deadline, self._expire)
+            self._call_later(self.request.deadline, self._expire)
         if self.request.mode == "sequence" and len(self.request.steps) > 1:
             self._tasks.spawn(self._begin_informed())
         else:
             self._perform(self.plan.begin())
 
     async def _begin_informed(self) -> None:
-        await self._lookups.ask_early()
+        # The first step could start now: a cache that is slow to answer must not give it more time.
+        self._set_deadlines([0])
+        await self._answers.ask_early()
         self._perform(self.plan.begin())
 
     def cancel(self, message: str = "Cancelled") -> None:
@@ -96,6 +109,7 @@ class Run:
 
     def _wind_up(self, status: TaskStatus, actions: Actions, verdict: ErrorInfo | None) -> None:
         self._stopped_by = status
+        self.remaking.cancel()
         self._services.replicas.withdraw(self)
         self._admission.withdraw()
         stop, actions.stop = actions.stop, []
@@ -105,6 +119,10 @@ class Run:
 
     # --- what the replicas say ---------------------------------------------------------------------------
 
+    def is_limited(self, step: int) -> bool:
+        """Whether a step has to pass limits or a breaker before it is queued."""
+        return self._admission.stands_alone(step)
+
     def policy(self, step: int) -> Policy:
         """Return how a step is to be run."""
         return self.request.policies[self.request.steps[step].policy]
@@ -113,9 +131,14 @@ class Run:
         """Whether the starts of a step are counted against a rate."""
         return self._admission.is_paced(step)
 
-    def dispatched(self, steps: Sequence[int], *, at_once: bool) -> None:
-        """Steps were sent to a replica; with ``at_once``, one that does nothing else."""
+    def key(self, step: int) -> str | None:
+        """Return the cache key of a step, where it has one."""
+        return self._answers.key(step)
+
+    def dispatched(self, steps: Sequence[int], *, at_once: bool, to: tuple[str, str] = ("", "")) -> None:
+        """Steps were sent to a replica on a node (``to``); with ``at_once``, one that does nothing else."""
         self.plan.handed(steps)
+        self._places.update(dict.fromkeys(steps, to))
         if at_once:
             self.note_started(steps[0])
         self._admission.dispatched(steps)
@@ -123,26 +146,65 @@ class Run:
     def note_started(self, step: int) -> None:
         """A step has started, as far as can be told from outside."""
         self.plan.started(step)
+        self._answers.started(step)
         self.log.add(EventKind.STEP_STARTED, step, {"attempt": self.plan.tries(step), "spec": self.policy(step).spec})
 
-    def outcome(self, outcome: Outcome, verdict: ErrorInfo | None) -> None:
-        """A replica reported how an item ended; ``verdict`` is set when it had been told to stop for its time."""
+    def outcome(self, outcome: Outcome, verdict: ErrorInfo | None, unreadable: Any = None) -> None:
+        """A replica reported how an item ended.
+
+        ``verdict`` is set when it had been told to stop for its time, ``unreadable`` when that input was lost.
+        """
         step = outcome.step
         if outcome.progress is not None:
             self.report(step, outcome.progress)
+        if outcome.lost is not None and self.remaking.wait_for(step, outcome.lost, unreadable):
+            return
         if outcome.kind == "value":
             self._admission.ended(step, None)
             self._keep(step, outcome.payload, outcome.size, outcome.summary, outcome.seconds)
-            self._lookups.store(step, outcome.payload, outcome.size, outcome.summary, outcome.seconds)
-            actions = self.plan.succeeded(step)
-        elif outcome.kind == "cancelled":
+            self._complete(step, self._answers.store(outcome))
+            return
+        if outcome.kind == "cancelled":
             actions = self._timed_out(step, verdict) if verdict is not None else self.plan.stopped(step)
+            self._stand_back(step)
         else:
             assert outcome.error is not None
             self._sizes[step] = (0, "", outcome.seconds)
             self._admission.ended(step, outcome.error)
+            self._failures[step] = outcome.error
             actions = self.plan.failed(step, outcome.error)
         self._perform(actions)
+
+    def resume(self, steps: Sequence[int]) -> None:
+        """Go on with steps that waited for something beside the plan, and end the run if that was all."""
+        self._perform(Actions(ready=[step for step in steps if self.settled[step] is None]))
+
+    def set_aside(self, step: int) -> list[int]:
+        """Take back a step that could not begin for want of an input; return it if the plan still wants it run."""
+        actions = self.plan.returned(step)
+        ready, actions.ready = actions.ready, []
+        self._admission.left(step)
+        self._perform(actions)
+        return ready
+
+    def has_result(self, step: int) -> bool:
+        """Return whether the result of a step is at hand, as far as is known."""
+        settled = self.settled[step]
+        kept = settled is not None and settled.status == TaskStatus.COMPLETED.value and not settled.dropped
+        return step in self._payloads or kept
+
+    def result_at_hand(self, step: int) -> Any:
+        """Return the payload of a step that completed."""
+        settled = self.settled[step]
+        return self._payloads.get(step, settled and settled.payload)
+
+    def replace_result(self, step: int, payload: Any) -> None:
+        """Put a result that was made anew into the place of the lost one; one that nobody needs stays dropped."""
+        settled = self.settled[step]
+        if step in self._payloads:
+            self._payloads[step] = payload
+        if settled is not None and not settled.dropped:
+            self.settled[step] = settled._replace(payload=payload)
 
     def report(self, step: int, progress: tuple[float, float | None, str]) -> None:
         """An operation reported its progress; what comes after its outcome is of no interest."""
@@ -156,9 +218,17 @@ class Run:
         if step in self._overdue:
             self._perform(self._timed_out(step, self._overdue[step]))
         else:
-            self._perform(self.plan.returned(step))
+            actions = self.plan.returned(step)
+            self._stand_back(step)
+            self._perform(actions)
+
+    def _stand_back(self, step: int) -> None:
+        """A step that waits for others again must not be waited for: two runs could wait for each other."""
+        if self.plan.state(step) is State.WAITING:
+            self._answers.left(step)
 
     def _timed_out(self, step: int, verdict: ErrorInfo) -> Actions:
+        self._failures[step] = verdict
         final = step in self._overdue or self._stopped_by is not None
         if self._stopped_by is None:
             self._admission.ended(step, verdict)
@@ -175,15 +245,18 @@ class Run:
         if stop:
             self._services.replicas.stop(self, stop, verdict=error)
 
-    def lost(self, step: int, error: ErrorInfo, verdict: ErrorInfo | None, *, started: bool | None) -> None:
-        """The replica died with a step."""
-        self.alone.add(step)
-        if verdict is not None:
-            actions = self._timed_out(step, verdict)
-        else:
-            if started is not False and self._stopped_by is None:
-                self._admission.ended(step, error)
-            actions = self.plan.lost(step, error, started=started)
+    def lost(self, step: int, error: ErrorInfo, verdict: ErrorInfo | None, fate: Fate) -> None:
+        """The replica died with a step; with ``verdict`` it was killed because the time of the step was over."""
+        self._failures[step] = error
+        if verdict is not None and fate.suspect:
+            self._perform(self._timed_out(step, verdict))
+            return
+        if fate.suspect:
+            self.alone.add(step)
+        if fate.guilty and self._stopped_by is None:
+            self._admission.ended(step, error)
+        actions = self.plan.lost(step, error, started=fate.started, guilty=fate.guilty)
+        self._stand_back(step)
         self._perform(actions)
 
     def again(self, steps: list[int]) -> None:
@@ -211,8 +284,11 @@ class Run:
             policy, files = self.policy(following), self.request.steps[following].files
             if policy.tool != tool or self._admission.stands_alone(following) or following in self.alone:
                 return False
+            # In a segment nothing would ask the cache, and nothing would count a deadline from when the step can start.
+            if policy.cache == "only" or policy.deadline is not None:
+                return False
             # A step that the cache might answer leaves the segment, unless its key needs a result of the segment.
-            if not self._lookups.possible(following) or self._lookups.is_missing(following):
+            if not self._answers.expected(following):
                 return True
             return self._waits_for_result(following) and not files
 
@@ -222,6 +298,10 @@ class Run:
         return any(
             source.kind == "step" and source.place not in self._payloads for source in self.request.steps[step].inputs
         )
+
+    def claim(self, step: int) -> bool:
+        """A replica has room for a step: return whether it is still to be run."""
+        return self.plan.state(step) is State.READY and self._answers.claim(step)
 
     def compose(self, work_id: int, steps: Sequence[int], *, chain: bool) -> Work:
         """Return the message that runs ``steps`` in one call to a replica."""
@@ -244,7 +324,8 @@ class Run:
             attempt = self.plan.tries(step) + 1
             items.append(Item(step, attempt, policy.operation, spec.params, tuple(inputs), policy.idempotent))  # type: ignore[arg-type]  # the literals are right
         user, task = self.request.user_id, self.request.task_id
-        return Work(work_id, self.id, tuple(items), tuple(values), chain and len(items) > 1, user, task)
+        calls = self.request.calls
+        return Work(work_id, self.id, tuple(items), tuple(values), chain and len(items) > 1, user, task, calls)
 
     def _source(self, source: Input) -> Any:
         return self._payloads[source.place] if source.kind == "step" else self.request.objects[source.place]
@@ -254,25 +335,37 @@ class Run:
     def _perform(self, actions: Actions) -> None:
         for ending in actions.ended:
             self._record(ending)
+        for ending in actions.ended:
+            # Not before all are recorded: no limit must let through what has just ended.
+            self._admission.left(ending.step)
         for step in actions.free:
             self._drop(step)
         if actions.ready:
             self._set_deadlines(actions.ready)
-            self._admission.enter(actions.ready)
-        loop = asyncio.get_running_loop()
+            self.let_in(actions.ready)
         for step, seconds in actions.delayed:
             self._admission.left(step)
-            self.log.add(EventKind.STEP_RETRYING, step, {"attempt": self.plan.tries(step), "seconds": seconds})
-            loop.call_later(seconds, self._due, step)
-        if self.plan.done and not self.finished.is_set():
+            data: dict[str, Any] = {"attempt": self.plan.tries(step), "seconds": seconds}
+            if (failure := self._failures.pop(step, None)) is not None:
+                data.update(code=failure.code, message=failure.message)
+            self.log.add(EventKind.STEP_RETRYING, step, data)
+            self._call_later(seconds, self._due, step)
+        if self.plan.done and not self.remaking.active and not self.finished.is_set():
             self._finish()
+
+    def let_in(self, steps: list[int]) -> None:
+        """Go on with steps that are ready, as soon as the limit of the run lets them through."""
+        self._admission.enter(steps)
 
     def _set_deadlines(self, steps: Sequence[int]) -> None:
         """The deadline of an operation counts from when it could first start."""
         for step in steps:
             deadline = self.policy(step).deadline
             if deadline is not None and not self.plan.tries(step):
-                asyncio.get_running_loop().call_later(deadline, self._expire_step, step, deadline)
+                self._call_later(deadline, self._expire_step, step, deadline)
+
+    def _call_later(self, seconds: float, function: Callable[..., None], *args: Any) -> None:
+        self._timers.append(asyncio.get_running_loop().call_later(seconds, function, *args))
 
     def _due(self, step: int) -> None:
         self._perform(self.plan.due(step))
@@ -286,17 +379,21 @@ class Run:
         tries = self.plan.tries(step)
         status = ending.status.value
         self.settled[step] = Settled(status, payload, error, from_cache, seconds, tries, size)
+        self._failures.pop(step, None)
         data: dict[str, Any] = {"spec": self.policy(step).spec, "seconds": seconds, "attempts": tries}
+        if (place := self._places.pop(step, None)) is not None:
+            data["replica"], data["node"] = place
         if error is not None:
             data.update(code=error.code, message=error.message)
         else:
-            data.update(from_cache=from_cache, size=size, summary=summary)
-            if reason := self.request.steps[step].uncacheable:
+            data.update(from_cache=from_cache, joined=self._answers.was_joined(step), size=size, summary=summary)
+            if reason := self._answers.uncacheable(step):
                 data["uncacheable"] = reason
         kind = EventKind.STEP_SKIPPED if ending.skipped else _KINDS[ending.status]
         self.log.add(kind, step, data)
         self._services.backlog.ended()
-        self._admission.left(step)
+        ran = tries > 0 and self._stopped_by is None
+        self._answers.left(step, failed=ran and status in ("failed", "timed_out"))
 
     def _drop(self, step: int) -> None:
         self._payloads.pop(step, None)
@@ -314,11 +411,19 @@ class Run:
             self.status = TaskStatus.FAILED if failed else TaskStatus.COMPLETED
         self.ended_at = self._services.clock()
         counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
-        seconds = self.ended_at - self._began
+        seconds = self.ended_at - self.began
         self.log.add(EventKind.RUN_FINISHED, data={"status": self.status.value, "counts": counts, "seconds": seconds})
         self.log.close()
-        self.request = self.request.without_inputs()
+        self.request = self.remaking.leave()
         self._payloads.clear()
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        if self._overdue or (self.request.stop_on_failure and self.status is not TaskStatus.COMPLETED):
+            # Steps that ended while they waited for a replica: their tickets would wait on, and ask for replicas.
+            self._services.replicas.withdraw(self)
+        self._services.replicas.forget(self)
+        self._admission.over()
         self.finished.set()
 
     # --- the cache -----------------------------------------------------------------------------------------
@@ -332,12 +437,12 @@ class Run:
             elif (refusal := self.request.steps[step].refusal) is not None:
                 # Not at once: the steps after it are admitted in turn, and a run may have any number of them.
                 asyncio.get_running_loop().call_soon(self.refused, step, refusal)
-            elif self._lookups.possible(step) and not self.plan.tries(step):
+            elif self._answers.possible(step) and not self.plan.tries(step):
                 look_up.append(step)
             else:
                 run.append(step)
         if look_up:
-            self._tasks.spawn(self._look_up(look_up))
+            self._tasks.spawn(self._answers.look_up(look_up))
         self._admission.proceed(run)
 
     def queue(self, steps: list[int]) -> None:
@@ -351,26 +456,28 @@ class Run:
         for tool, tickets in by_tool.items():
             self._services.replicas.enqueue(tool, tickets)
 
-    async def _look_up(self, steps: list[int]) -> None:
-        hits = await self._lookups.find(steps)
-        misses = []
-        for step in steps:
-            if self.settled[step] is not None:
-                continue
-            if (entry := hits.get(step)) is not None:
-                self._hit(step, entry)
-            elif self.policy(step).cache == "only":
-                text = f"{self.policy(step).spec} is not in the cache, and cache='only' forbids running it"
-                self.refused(step, ErrorInfo("E003", text, "ExecutionError", ("ExecutionError",)))
-            else:
-                misses.append(step)
-        self._admission.proceed(misses)
+    def waits_elsewhere(self, step: int) -> None:
+        """A step waits for an identical one: it counts as a start, and holds no place at its limits meanwhile."""
+        self._admission.dispatched([step])
+        self._admission.left(step)
 
-    def _hit(self, step: int, entry: CacheEntry) -> None:
+    def proceed(self, steps: list[int]) -> None:
+        """Go on with steps that nothing has answered; one of them may have ended others, after which nothing starts."""
+        self._admission.proceed([step for step in steps if self.settled[step] is None])
+
+    def hit(self, step: int, entry: CacheEntry) -> None:
+        """Complete a step with a result that was made before, or elsewhere."""
         self._hits.add(step)
         self._admission.dispatched([step])
         self._keep(step, entry.payload, entry.size, entry.summary, 0.0)
+        self._complete(step, entry)
+
+    def _complete(self, step: int, entry: CacheEntry | None) -> None:
+        waiting = self._answers.completed(step)
         self._perform(self.plan.succeeded(step))
+        for answers, other in waiting:
+            assert entry is not None
+            answers.joined(other, entry)
 
     def _keep(self, step: int, payload: Any, size: int, summary: str, seconds: float) -> None:
         self._payloads[step] = payload

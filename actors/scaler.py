@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aiecs_ray.actors.flight import Member
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from aiecs_ray.actors.pool import Pool
     from aiecs_ray.actors.tasks import Tasks
-    from aiecs_ray.backend import Backend
+    from aiecs_ray.backend import Backend, Remains
 
 CRASHES = 3
 CRASH_WINDOW = 60.0
@@ -80,6 +81,7 @@ class Scaler:
         now = self._clock()
         totals = total(self._nodes)
         cpus = max(1, int(totals.get("CPU", 1)))
+        self._refuse_broken(now)
         self._refuse_infeasible()
         free = dict(totals)
         for pool in self._pools.values():
@@ -90,6 +92,8 @@ class Scaler:
             self.remove(self._member(int(number)))
         for key in decision.start:
             self._start(self._pools[key])
+        for key in decision.borrow:
+            self._start(self._pools[key], borrowed=True)
         for key in decision.give_back:
             self._give_back(self._pools[key])
         if decision.wake_at is not None:
@@ -100,6 +104,17 @@ class Scaler:
             self._wake.cancel()
         delay = max(0.0, when - self._clock()) + 0.001
         self._wake = asyncio.get_running_loop().call_later(delay, self.soon)
+
+    def _refuse_broken(self, now: float) -> None:
+        """A constructor that has just failed would fail again: work gets its error until it is tried once more."""
+        for pool in self._pools.values():
+            if pool.broken is not None and not pool.members:
+                until, error = pool.broken
+                if now < until and pool.queue:
+                    text = f"{error.message} (it is tried again in {until - now:.1f}s)"
+                    self._refuse(pool, error._replace(message=text))
+                elif now >= until:
+                    pool.broken = None
 
     def _refuse_infeasible(self) -> None:
         for pool in self._pools.values():
@@ -118,8 +133,9 @@ class Scaler:
     def _member(self, number: int) -> Member:
         return next(pool.members[number] for pool in self._pools.values() if number in pool.members)
 
-    def _start(self, pool: Pool) -> None:
-        member = Member(next(self._numbers), pool, self._backend.create(pool.spec), self._clock())
+    def _start(self, pool: Pool, *, borrowed: bool = False) -> None:
+        spec = replace(pool.spec, options={**pool.spec.options, "num_cpus": 0}) if borrowed else pool.spec
+        member = Member(next(self._numbers), pool, self._backend.create(spec), self._clock())
         pool.members[member.number] = member
         self._tasks.spawn(self._build(pool, member))
 
@@ -136,10 +152,12 @@ class Scaler:
             self._crashed(pool, member, death)
             return
         if error is not None:
+            pool.broken = (self._clock() + pool.init_pause, error)
             self.remove(member)
             self._refuse(pool, error)
             return
         pool.crashes.clear()
+        pool.broken = None
         pool.tell(EventKind.REPLICA_STARTED, {"seconds": self._clock() - member.idle_since})
         member.ready = True
         member.idle_since = self._clock()
@@ -159,14 +177,21 @@ class Scaler:
             self._refuse(pool, ErrorInfo("E003", text, "ToolInitError", ("ToolInitError",)))
         self.soon()
 
-    def bury(self, pool: Pool, member: Member, death: ReplicaDied) -> None:
-        """A replica died while it worked: note of what, and forget it."""
-        if member.died is None:
-            text = f"A replica of tool '{pool.spec.name}' died: {death}"
-            member.died = ErrorInfo("E003", text, "ReplicaLostError", ("ReplicaLostError",))
-            for run in {flight.run.id: flight.run for flight in member.flights.values()}.values():
-                run.log.add(EventKind.REPLICA_DIED, data={"tool": pool.spec.name, "message": str(death)})
-        self.remove(member)
+    async def bury(self, member: Member, death: ReplicaDied) -> Remains:
+        """A replica died while it worked: forget it, wait until nothing of it can run, and return what it left."""
+        if member.funeral is None:
+            member.died = _died(member.pool, str(death))
+            self.remove(member)
+            member.funeral = self._tasks.spawn(self._examine(member, death))
+        return await asyncio.shield(member.funeral)
+
+    async def _examine(self, member: Member, death: ReplicaDied) -> Remains:
+        remains = await member.replica.remains()
+        cause = remains.last_words or str(death)
+        member.died = _died(member.pool, cause)
+        for run in {flight.run.id: flight.run for flight in member.flights.values()}.values():
+            run.log.add(EventKind.REPLICA_DIED, data={"tool": member.pool.spec.name, "message": cause})
+        return remains
 
     def remove(self, member: Member) -> None:
         """End a replica now."""
@@ -178,3 +203,9 @@ class Scaler:
         member.yielding = True
         if not member.flights:
             self.remove(member)
+
+
+def _died(pool: Pool, cause: str) -> ErrorInfo:
+    return ErrorInfo(
+        "E003", f"A replica of tool '{pool.spec.name}' died: {cause}", "ReplicaLostError", ("ReplicaLostError",)
+    )

@@ -8,10 +8,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from aiecs_ray.actors.admission import Guards
+    from aiecs_ray.actors.joins import Joins
+    from aiecs_ray.actors.outbox import Outbox
     from aiecs_ray.actors.run import Run
-    from aiecs_ray.backend import CacheLink
     from aiecs_ray.config import Settings
-    from aiecs_ray.messages import ErrorInfo
+    from aiecs_ray.messages import ErrorInfo, RunRequest
     from aiecs_ray.queueing import Backlog
 
 
@@ -34,16 +35,22 @@ class Replicas(Protocol):
     def withdraw(self, run: Run) -> None:
         """Forget the waiting tickets of a run."""
 
+    def forget(self, run: Run) -> None:
+        """A run is over: tell it nothing more."""
+
 
 class Services(NamedTuple):
     """What a run uses of its coordinator."""
 
     settings: Settings
     replicas: Replicas
-    cache: CacheLink
+    cache: Outbox
+    joins: Joins
     random: Callable[[], float]
     token: Callable[[int], bytes]
     clock: Callable[[], float]
     """Seconds since the epoch."""
     guards: Guards
     backlog: Backlog
+    begin: Callable[[str, RunRequest], Run]
+    """Starts another run beside it, which nobody but its maker knows."""

@@ -12,11 +12,13 @@ import queue
 import threading
 import time
 from collections import OrderedDict
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiecs_ray import failures, packing
-from aiecs_ray.actors.body import Body, Throttle
+from aiecs_ray import failures, masking, packing
+from aiecs_ray.actors.body import Body, Throttle, lifetime
+from aiecs_ray.actors.ledger import Ledger
+from aiecs_ray.actors.loop_watch import watch_loop
+from aiecs_ray.actors.values import packed_result
 from aiecs_ray.backend import Running, Stopped
 from aiecs_ray.binding import Binder
 from aiecs_ray.definition import describe
@@ -30,7 +32,9 @@ from aiecs_ray.shipping import load
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from aiecs_ray.backend import Link
     from aiecs_ray.definition import OperationDef
+    from aiecs_ray.messages import Mark
 
 QUICK = 0.002
 """An operation whose last run took less than this many seconds may delay the outcomes before it."""
@@ -40,7 +44,8 @@ LARGE_TOTAL = 64 * 2**20
 """Bytes of large results after which a chunk ends early, so that they can be picked up."""
 
 
-_CODE = (BuiltinFunctionType, FunctionType, MethodType, ModuleType, type)
+class _InputLostError(Exception):
+    """An input lay on a node that is gone: its slot, and what its store says."""
 
 
 class Large(NamedTuple):
@@ -64,22 +69,30 @@ class ToolHost:
         fetch: gets a large value for the reference that a backend made of it.
         report: sends (run, step, done, total, message) to the coordinator.
         inline_limit: results up to this many bytes travel inside their outcome.
+        ledger: where attempts are marked, for the case that the process dies.
+        most: larger results are refused.
+        home: opens a way to the coordinator, for operations that call others.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what it lives on, by name
         self,
         spec: ToolSpec,
         *,
         fetch: Callable[[Any], Packed],
         report: Callable[[str, int, float, float | None, str], None],
         inline_limit: int,
+        ledger: Ledger | None = None,
+        most: int = 2**63,
+        home: Callable[[], Link] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._spec = spec
+        self._most, self._home = most, home
         self._fetch = fetch
         self._report = report
         self._inline_limit = inline_limit
         self._clock = clock
+        self._ledger = Ledger() if ledger is None else ledger
         self._tool: Any = None
         self._binder: Binder | None = None
         self._operations: Mapping[str, OperationDef] = {}
@@ -107,12 +120,9 @@ class ToolHost:
             if self._spec.has_async:
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._loop.run_forever, name="operations", daemon=True).start()
+                watch_loop(self._loop, lambda: [body.attempt.calls[-1] for body in list(self._running.values())])
         except BaseException as error:  # noqa: BLE001  # a constructor may raise anything; it must not end the process
-            info = failures.of_tool(error, "__init__")
-            message = (
-                f"Tool '{self._spec.name}' cannot be constructed: {type(error).__name__}: {failures.text_of(error)}"
-            )
-            return info._replace(message=message, type_names=("ToolInitError", *info.type_names))
+            return failures.of_constructor(error, self._spec.name)
         return None
 
     # --- work --------------------------------------------------------------------------------------------
@@ -214,7 +224,7 @@ class ToolHost:
             try:
                 with attempt_scope(body.attempt):
                     function, arguments = self._prepare(work, item, made)
-                    body.own = True
+                    self._own(body, arguments)
                     result = function(**arguments)
                     if inspect.isawaitable(result) and not packing.is_foreign(result):
                         result = self._await(result)
@@ -234,7 +244,7 @@ class ToolHost:
                 # Fetching a large input waits for the network; the loop has other operations to run.
                 prepare = asyncio.to_thread(self._prepare, work, item, made) if item.inputs else None
                 function, arguments = await prepare if prepare is not None else self._prepare(work, item, made)
-                body.own = True
+                self._own(body, arguments)
                 result = await function(**arguments)
             return self._done(body, item, result)
         except BaseException as error:  # noqa: BLE001  # as in _run
@@ -258,18 +268,27 @@ class ToolHost:
             user_id=work.user_id,
             task_id=work.task_id,
             step=item.step,
+            calls=(*work.calls, f"{self._spec.name}.{item.operation}"),
+            home=self._home,
         )
         body = Body(work.id, item.step, attempt, emit, self._clock())
         with self._lock:
             if work.id in self._recalled:
                 return None
             self._running[work.id, item.step] = body
+            body.place = self._ledger.prepare(work.id, item.step)
             self._begun.setdefault(work.id, []).append(item.step)
             if len(self._begun) > REMEMBERED:
                 self._begun.popitem(last=False)
         return body
 
+    def _own(self, body: Body, arguments: dict[str, Any]) -> None:
+        """From here on the tool's own code runs."""
+        body.own, body.arguments = True, arguments
+        self._ledger.start(body.place)
+
     def _end(self, body: Body) -> None:
+        self._ledger.end(body.place)
         with self._lock:
             self._running.pop((body.work, body.step), None)
 
@@ -288,17 +307,20 @@ class ToolHost:
     def _inputs(self, work: Work, item: Item, made: dict[int, Any]) -> list[Any]:
         whole: dict[tuple[str, int], Any] = {}
         inputs = []
-        for kind, index, path, text in item.inputs:
+        for slot, (kind, index, path, text) in enumerate(item.inputs):
             if (kind, index) not in whole:
-                whole[kind, index] = self._value(work.values[index] if kind == "value" else made[index])
+                whole[kind, index] = self._value(work.values[index] if kind == "value" else made[index], slot)
             inputs.append(look_up(whole[kind, index], path, text))
         return inputs
 
-    def _value(self, source: Any) -> Any:
+    def _value(self, source: Any, slot: int) -> Any:
         if type(source) is Packed or type(source) is bytes or packing.inline(source):
             packed = packing.as_packed(source)
         else:
-            packed = self._fetch(source)
+            try:
+                packed = self._fetch(source)
+            except Exception as error:
+                raise _InputLostError(slot, type(error).__name__) from error
         try:
             return packing.unpack(packed)
         except Exception as error:
@@ -309,24 +331,26 @@ class ToolHost:
         seconds = self._clock() - body.since
         self._took[item.operation] = seconds
         last = body.emit.last
+        ttl, uncacheable = lifetime(self._operations[item.operation].options.ttl, result)
         if packing.inline(result):
             kind = type(result).__name__
-            return Outcome(item.step, item.attempt, "value", result, 8, kind, None, seconds, last), None
-        if isinstance(result, _CODE) or result is self._tool:
-            raise ResultInvalidError(f"a {type(result).__name__} is not data; return a value")
-        packed = packing.pack(result, trial=True)
-        if self._spec.options.get("stateful"):
-            # What the tool does to its own state later must not be seen in a result that it returned before.
-            packed = packed.copy()
+            outcome = Outcome(item.step, item.attempt, "value", result, 8, kind, None, seconds, last)
+            return outcome._replace(ttl=ttl, uncacheable=uncacheable), None
+        packed = packed_result(result, self._tool, self._spec.options, self._most)
         large = packed.size > self._inline_limit
         payload = None if large else packing.to_payload(packed)
         summary = packing.summarise(result)
-        return Outcome(item.step, item.attempt, "value", payload, packed.size, summary, None, seconds, last), packed
+        outcome = Outcome(item.step, item.attempt, "value", payload, packed.size, summary, None, seconds, last)
+        return outcome._replace(ttl=ttl, uncacheable=uncacheable), packed
 
     def _failed(self, body: Body, item: Item, error: BaseException) -> Outcome:
         seconds = self._clock() - body.since
         if body.attempt.cancel_flag.is_set():
             return Outcome(item.step, item.attempt, "cancelled", seconds=seconds)
+        if isinstance(error, _InputLostError):
+            slot, reason = error.args
+            info = ErrorInfo("E003", f"an input was lost: {reason}", "ResultLostError", ("ResultLostError",))
+            return Outcome(item.step, item.attempt, "error", error=info, seconds=seconds, lost=slot)
         if isinstance(error, ResultInvalidError):
             info = failures.of_runtime(error)
             info = info._replace(message=f"Error executing {item.operation}: {info.message}", exception=None)
@@ -334,10 +358,15 @@ class ToolHost:
             info = failures.of_runtime(error)
         else:
             info = failures.of_tool(error, item.operation)
+        info = masking.masked(info, masking.secrets_in(body.arguments))
         last = body.emit.last
         return Outcome(item.step, item.attempt, "error", error=info, seconds=seconds, progress=last)
 
     # --- asked from outside while an operation runs --------------------------------------------------------
+
+    def marks(self) -> dict[tuple[int, int], Mark]:
+        """Return how far attempts have come."""
+        return self._ledger.marks()
 
     def status(self) -> list[Running]:
         """Return what is running, and for how long."""

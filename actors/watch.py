@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
 
 from aiecs_ray.backend import ReplicaDied
@@ -47,7 +48,7 @@ class Watch:
         """Tell the run that an operation without a time limit takes long; once a minute."""
         if flight.open:
             flight.run.log.add(EventKind.STEP_SLOW, next(iter(flight.open)), {"seconds": waited})
-            asyncio.get_running_loop().call_later(SLOW, self.slow, flight, waited + SLOW)
+            flight.pulse = asyncio.get_running_loop().call_later(SLOW, self.slow, flight, waited + SLOW)
 
     async def _check(self, member: Member, flight: Flight) -> float:
         """Return the seconds until the next check."""
@@ -59,20 +60,29 @@ class Watch:
             return shortest
         except TimeoutError:
             # It does not even answer: its interpreter is held by a C call, or the process is stopped.
-            if self._clock() - flight.touched >= shortest and flight is next(iter(member.flights.values())):
-                self._time_out(flight, next(iter(flight.open)))
+            elapsed = self._clock() - flight.touched
+            overdue = [step for step in flight.open if elapsed >= flight.limits.get(step, math.inf)]
+            overdue = overdue if _runs(member, flight) else []
+            for step in overdue:
+                # Which of them had begun its ledger will tell.
+                self._time_out(flight, step)
+            if overdue:
                 member.replica.kill()
             return shortest
         left = [shortest]
+        over = []
         for work, step, seconds in running:
             limit = flight.limits.get(step)
             if work != flight.work.id or limit is None or step not in flight.open:
                 continue
             if seconds >= limit:
                 self._time_out(flight, step)
-                await self.end(member, flight, [step])
+                over.append(step)
             else:
                 left.append(limit - seconds)
+        if over:
+            # All at once: of many that run side by side the last one must not wait for the grace periods of the others.
+            await self.end(member, flight, over)
         return max(min(left), 0.005)
 
     async def recall(self, member: Member, flight: Flight) -> None:
@@ -128,3 +138,9 @@ class Watch:
     def _time_out(self, flight: Flight, step: int) -> None:
         text = f"Operation timed out after {flight.limits[step]:g}s"
         flight.verdicts[step] = ErrorInfo("E002", text, "OperationTimeoutError", ("OperationTimeoutError",))
+
+
+def _runs(member: Member, flight: Flight) -> bool:
+    """Whether a call runs, as far as can be told from outside: where one waits for the other, the first open one."""
+    first = next((other for other in member.flights.values() if other.open), None)
+    return flight is first or member.pool.side_by_side

@@ -11,12 +11,16 @@ if TYPE_CHECKING:
     import concurrent.futures
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from aiecs_ray.messages import ErrorInfo, Outcome, ToolSpec, Work
+    from aiecs_ray.messages import ErrorInfo, Mark, Outcome, ToolSpec, Work
     from aiecs_ray.packing import Packed
 
 
 class ReplicaDied(Exception):  # noqa: N818  # an event between backend and coordinator, never a user's error
     """The process of a replica is gone; the argument says of what, as far as the backend knows."""
+
+
+class HistoryGone(Exception):  # noqa: N818  # an event between backend and coordinator, never a user's error
+    """The history did not write a batch; the argument says why, as far as the backend knows."""
 
 
 class Running(NamedTuple):
@@ -38,8 +42,20 @@ class Stopped(NamedTuple):
     """Outcomes that were waiting for the end of a body after them; they are reported here and nowhere else."""
 
 
+class Remains(NamedTuple):
+    """What is left of a replica that died."""
+
+    marks: Mapping[tuple[int, int], Mark] | None = None
+    """How far its attempts had come, by (work, step); None when nobody can tell, for its node is gone."""
+    last_words: str = ""
+    """What the interpreter said when it crashed: the signal, and where."""
+
+
 class Replica(Protocol):
     """One tool instance in its own process or thread."""
+
+    node: str
+    """Where it runs; empty until it is built."""
 
     async def start(self) -> ErrorInfo | None:
         """Wait until the tool is built; return what its constructor raised. Raises ReplicaDied."""
@@ -57,7 +73,25 @@ class Replica(Protocol):
         """Hand over the outcomes of ``work`` that wait for the end of a body after them. Raises ReplicaDied."""
 
     def kill(self) -> None:
-        """End the replica at once, whatever it does."""
+        """End the replica at once, whatever it does, and the processes that it started."""
+
+    async def remains(self) -> Remains:
+        """Wait until nothing of the replica can run any more, and return what it left."""
+
+
+class KeyParts(NamedTuple):
+    """What a cache key is made of, beside tool and operation."""
+
+    version: str
+    scope: str
+    owner: tuple[str, str]
+    """User and task of the call."""
+    params: bytes
+    """Digest of the parameters."""
+    inputs: tuple[tuple[bytes, ...], ...] = ()
+    """Identities of the results that the parameters refer to."""
+    files: tuple[bytes, ...] = ()
+    """States of the files that they name."""
 
 
 class CacheEntry(NamedTuple):
@@ -74,16 +108,48 @@ class CacheEntry(NamedTuple):
     task_id: str = ""
     seconds: float = 0.0
     ttl: float | None = None
+    tags: tuple[str, ...] = ()
+    """Labels of the operation."""
+    parts: KeyParts | None = None
+
+    @property
+    def spec(self) -> str:
+        """The operation as users call it."""
+        return f"{self.tool}.{self.operation}"
+
+
+class Note(NamedTuple):
+    """Something that the cache counts and cannot see: ``kind`` is "joined" or "uncacheable"."""
+
+    kind: str
+    operation: str
+    reason: str = ""
+    times: int = 1
+    seconds: float = 0.0
+    """Seconds of work that were saved."""
 
 
 class CacheLink(Protocol):
     """The coordinator's way to the shared cache."""
 
-    async def get_many(self, keys: Sequence[str]) -> list[CacheEntry | None]:
-        """Return the entries under ``keys``, None where there is none."""
+    async def get_many(self, keys: Sequence[str], operations: Sequence[str]) -> list[CacheEntry | None]:
+        """Return the entries under ``keys``, None where there is none; ``operations`` says who asks for each."""
 
     def put_many(self, entries: Sequence[CacheEntry]) -> None:
         """Store ``entries``; a later ``get_many`` of this link sees them."""
+
+    def note(self, notes: Sequence[Note]) -> None:
+        """Count what happened outside of the cache."""
+
+    async def explain(self, parts: KeyParts, operation: str, key: str) -> dict[str, Any]:
+        """Say whether there is an entry under ``key``, or what sets it apart from the nearest one."""
+
+
+class HistoryLink(Protocol):
+    """The coordinator's way to the history."""
+
+    async def append(self, batch: bytes) -> None:
+        """Return when a pickled ``Batch`` is written. Raises HistoryGone."""
 
 
 class Backend(Protocol):
@@ -112,6 +178,9 @@ class Link(Protocol):
 
     def cache_request(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
         """Call a method of the cache."""
+
+    def history_request(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
+        """Call a method of the history. Raises InvalidInputError where there is none."""
 
     def upload(self, runtime_env: dict[str, Any]) -> dict[str, Any]:
         """Return ``runtime_env`` with its local folders put where replicas find them."""

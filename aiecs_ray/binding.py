@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 from aiecs_ray.definition import SYSTEM_NAMES, OperationDef, ToolDef, describe
 from aiecs_ray.errors import InvalidParamsError, OperationNotFoundError
 from aiecs_ray.hints import adapter, parameter_hints
+from aiecs_ray.masking import MASK, names_secret
 from aiecs_ray.quoting import shorten
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ SHOWN_PROBLEMS = 3
 
 _log = logging.getLogger(__name__)
 _CONTEXT_NAMES = ("user_id", "task_id")
-_SECRET = re.compile(r"passw|secret|token|api_?key|credential|private_?key|authorization", re.IGNORECASE)
 
 
 class _Plan(NamedTuple):
@@ -184,8 +183,8 @@ def _path(name: str, location: tuple[int | str, ...]) -> str:
 
 
 def _quoted(name: str, location: tuple[int | str, ...], value: object) -> str:
-    if any(_SECRET.search(str(part)) for part in (name, *location)):
-        return "********"
+    if any(map(names_secret, (name, *location))):
+        return MASK
     return repr(shorten(value)) if isinstance(value, str) else shorten(value)
 
 

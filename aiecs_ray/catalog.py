@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from aiecs_ray import keys
 from aiecs_ray.errors import InvalidToolError, OperationNotFoundError, ToolNotFoundError, UncacheableValueError
 from aiecs_ray.messages import ToolSpec
 from aiecs_ray.shipping import ship
+from aiecs_ray.suggestions import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -92,11 +92,6 @@ class Catalog:
         return self._remote[name]
 
 
-def nearest(name: str, known: Sequence[str] | Mapping[str, Any]) -> tuple[str, ...]:
-    """Return up to three known names that are close to ``name``."""
-    return tuple(difflib.get_close_matches(name, list(dict.fromkeys(known)), n=3, cutoff=0.7))
-
-
 def to_spec(
     definition: ToolDef, runtime_env: Mapping[str, Any], upload: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> ToolSpec:
@@ -135,6 +130,9 @@ def _merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
 def _describe(operation: OperationDef) -> dict[str, Any]:
     options = {field.name: getattr(operation.options, field.name) for field in dataclasses.fields(operation.options)}
     options["fingerprint"] = dict(options["fingerprint"])
+    if callable(options["ttl"]):
+        # It is the tool's own code, which runs in its replicas only.
+        options["ttl"] = None
     return {
         "name": operation.name,
         "is_async": operation.is_async,

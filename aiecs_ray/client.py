@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from aiecs_ray.catalog import Catalog
     from aiecs_ray.messages import Settled
+    from aiecs_ray.packing import Packed
     from aiecs_ray.registry import Registry
     from aiecs_ray.results import Opened
     from aiecs_ray.run_options import Prepared, RunOptions
@@ -27,11 +28,24 @@ class Client(Protocol):
     def request(self, method: str, *args: Any) -> Any:
         """Call the coordinator and wait for its answer."""
 
-    def cache_request(self, method: str, *args: Any) -> Any:
-        """Call the cache and wait for its answer."""
+    def cache_request(self, method: str, *args: Any, timeout: float | None = None) -> Any:
+        """Call the cache and wait for its answer, for ``timeout`` seconds at most."""
+
+    def share(self, packed: Packed) -> Any:
+        """Return the form in which a packed value travels: what is large is put where everybody can read it."""
+
+    def fetch(self, reference: Any) -> Packed:
+        """Return the large value of a reference."""
+        ...
+
+    def history_request(self, method: str, *args: Any) -> Any:
+        """Call the history and wait for its answer."""
 
     def prepare(self, operations: Any, options: RunOptions) -> Prepared:
         """Check a list of operations and make a request of it."""
+
+    def execute(self, prepared: Prepared) -> list[Opened]:
+        """Run a request to its end."""
 
     def start_execute(self, prepared: Prepared) -> concurrent.futures.Future[Any]:
         """Send a request that is answered when the run has ended."""
@@ -39,8 +53,8 @@ class Client(Protocol):
     def open_answer(self, answer: Any, prepared: Prepared) -> list[Opened]:
         """Return what a finished run produced."""
 
-    def open(self, settled: Sequence[Settled]) -> list[Opened]:
-        """Return the values and errors of some steps."""
+    def open(self, run: str, steps: Sequence[int], settled: Sequence[Settled]) -> list[Opened]:
+        """Return the values and errors of some steps of a run."""
 
     def cancel(self, prepared: Prepared) -> concurrent.futures.Future[Any]:
         """Cancel the run of a request whose answer is not there yet."""

@@ -82,18 +82,39 @@ class Settings(BaseSettings):
     """Seconds after which an idle replica is stopped, unless its tool says otherwise."""
     init_timeout: Seconds = 600.0
     """Seconds that a tool's constructor may take, unless its tool says otherwise."""
+    init_pause: SecondsOrZero = 5.0
+    """Seconds for which the error of a constructor stands; then work for its tool has it tried again."""
+    max_result_bytes: Positive = 4 * 2**30
+    """Bytes that one result may have."""
     chunk_seconds: Annotated[float, _NotBool, Field(gt=0, le=60, allow_inf_nan=False)] = 0.05
     """Seconds of work that are sent to a replica in one chunk of small operations."""
     cache_entries: Count = 10_000
     """Entries of the shared cache; 0 switches it off."""
     cache_bytes: Count | None = None
-    """Bytes that the values of the shared cache may take together; None: three tenths of the object store."""
+    """Bytes that the values of the shared cache may take together; None: three tenths of its node's object store."""
     cache_ttl: SecondsOrZero = 3600.0
     """Seconds for which a cached value lives, unless its operation says otherwise; 0: for ever."""
+    cache_user_share: Annotated[float, _NotBool, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
+    """Share of ``cache_bytes`` that the results of one user may fill; global results belong to nobody."""
+    cache_dir: str | None = None
+    """Directory in which cached results survive the cluster; the cache's node must be able to write to it."""
+    cache_dir_bytes: Count = 10 * 2**30
+    """Bytes that the files in ``cache_dir`` may take together."""
     event_limit: Positive = 100_000
     """Events kept of one run; the oldest go first."""
     max_queued: Positive = 1_000_000
     """Operations that may wait in the coordinator; more are refused with ``BusyError``."""
+    history_url: str | None = None
+    """Where runs are recorded: the URL of a database as SQLAlchemy has it, or "off". None: on Ray a file of the user
+    on the head node, ``aiecs_ray/history.sqlite3`` in ``$XDG_STATE_HOME`` or ``~/.local/state``; in process nowhere."""
+    history_detail: Count = 1000
+    """Steps up to which a run is recorded step by step; of a longer one, those that fail, and the others together."""
+    history_value_bytes: Count = 65_536
+    """Bytes up to which the result of such a step is kept; at most ``inline_limit``, and 0 keeps none."""
+    history_days: Annotated[float, _NotBool, Field(gt=0, le=36_525, allow_inf_nan=False)] = 30.0
+    """Days for which a run is kept."""
+    history_runs: Positive = 100_000
+    """Runs that are kept; the oldest go first."""
     connect_timeout: Annotated[float, _NotBool, Field(gt=0, le=3600, allow_inf_nan=False)] = 2.0
     """Seconds within which a cluster's address must answer."""
 
@@ -133,6 +154,33 @@ class Settings(BaseSettings):
         given = [name.upper().removeprefix(PREFIX) for name in os.environ if name.upper().startswith(PREFIX)]
         _refuse_unknown(map(str.lower, given), cls.model_fields, PREFIX)
         return cls(**{**from_file, **from_env_file, **EnvSettingsSource(cls)(), **overrides})
+
+
+def user_history() -> str:
+    """Return the URL of this user's history."""
+    folder = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return f"sqlite:///{Path(folder) / 'aiecs_ray' / 'history.sqlite3'}"
+
+
+def named_cluster() -> str | None:
+    """Return the address in ``RAY_ADDRESS``."""
+    return os.environ.get("RAY_ADDRESS") or None
+
+
+def origins(path: str | Path | None = None, *, env_file: str | Path | None = ENV_FILE) -> dict[str, str]:
+    """Return, for each setting, where :meth:`Settings.load` takes its value from."""
+    from_file = _read_yaml(path) if path is not None else {}
+    from_env_file = DotEnvSettingsSource(Settings, env_file=env_file)()
+    from_environment = EnvSettingsSource(Settings)()
+    found = {}
+    for name in Settings.model_fields:
+        if name in from_environment:
+            found[name] = f"environment ({PREFIX}{name.upper()})"
+        elif name in from_env_file:
+            found[name] = f"file {env_file}"
+        else:
+            found[name] = f"file {path}" if name in from_file else "default"
+    return found
 
 
 @dataclass(frozen=True)

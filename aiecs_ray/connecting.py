@@ -9,11 +9,13 @@ from aiecs_ray.config import Settings
 from aiecs_ray.errors import InvalidInputError
 from aiecs_ray.inprocess import InProcessLink
 from aiecs_ray.quoting import shorten
+from aiecs_ray.running import current
 from aiecs_ray.runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from aiecs_ray.backend import Link
     from aiecs_ray.registry import Registry
 
 
@@ -30,7 +32,8 @@ def connect(  # noqa: PLR0913  # by name
 
     Args:
         address: None: the cluster of ``RAY_ADDRESS``, or a Ray that this process is already connected to, or else a
-            private one on this machine that ends with the runtime. "local": a private one. "auto": the one running
+            private one on this machine that ends with the runtime; inside an operation that runs in a replica: the
+            runtime that runs it. "local": a private one. "auto": the one running
             on this machine. "host:port": that one. "inprocess": no Ray at all, tools run as threads of this process.
         settings: otherwise read from the environment (``AIECS_RAY_*``).
         runtime_env: Ray's runtime environment for the replicas of this client's tools.
@@ -42,12 +45,25 @@ def connect(  # noqa: PLR0913  # by name
         RuntimeUnavailableError: nothing answers at the address.
         InvalidConfigError: a setting is wrong.
     """
+    attempt = current()
+    if address is None and settings is None and attempt is not None and attempt.home is not None:
+        return _runtime(attempt.home(), Settings.load(), registry, runtime_env)
     settings = settings if settings is not None else Settings.load()
     if address == "inprocess":
-        return Runtime(InProcessLink(settings), settings, registry=registry, runtime_env=runtime_env)
+        return _runtime(InProcessLink(settings), settings, registry, runtime_env)
     if address is not None and (type(address) is not str or not address.strip()):
         raise InvalidInputError(f"address must be 'local', 'auto', 'inprocess' or 'host:port', got {shorten(address)}")
     # Importing Ray takes a second: only who uses it pays.
     backend = importlib.import_module("aiecs_ray.ray_backend")
     link = backend.connect(address, settings, num_cpus=num_cpus, object_store_memory=object_store_memory)
-    return Runtime(link, settings, registry=registry, runtime_env=runtime_env)
+    return _runtime(link, settings, registry, runtime_env)
+
+
+def _runtime(
+    link: Link, settings: Settings, registry: Registry | None, runtime_env: Mapping[str, Any] | None
+) -> Runtime:
+    try:
+        return Runtime(link, settings, registry=registry, runtime_env=runtime_env)
+    except BaseException:
+        link.close()
+        raise

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aiecs_ray.catalog import nearest
 from aiecs_ray.errors import OperationNotFoundError
 from aiecs_ray.limits import check_limits
 from aiecs_ray.messages import Limits
 from aiecs_ray.operation import split_spec
+from aiecs_ray.suggestions import nearest
 
 if TYPE_CHECKING:
     from aiecs_ray.client import Client

@@ -11,6 +11,7 @@
     │   ├── InvalidOperationsError
     │   │   └── DuplicateNameError
     │   ├── InvalidConfigError
+    │   ├── PlanFileError
     │   ├── InvalidTimeoutError
     │   ├── InvalidToolError
     │   │   └── ToolConflictError
@@ -37,13 +38,18 @@
     │   ├── ReplicaLostError
     │   ├── OutcomeUnknownError
     │   ├── ResultInvalidError
+    │   │   └── ResultTooLargeError
     │   ├── ResultLostError
     │   ├── ResultExpiredError
     │   ├── InfeasibleResourcesError
-    │   └── BusyError
-    │       └── CircuitOpenError
+    │   ├── ReentrancyError
+    │   ├── BusyError
+    │   │   └── CircuitOpenError
+    │   └── HistoryError
     ├── UncacheableValueError (ValueError)         E003
     └── RuntimeUnavailableError (ConnectionError)  E003
+        ├── AuthenticationError
+        ├── ClusterLostError
         └── RunLostError
 
 An error carries facts as positional arguments and makes its text in ``__str__``, so that it survives
@@ -128,6 +134,18 @@ class InvalidConfigError(InvalidInputError):
 
     def __str__(self) -> str:
         return f"Setting {shorten(self.name)!r}: {self.problem}{did_you_mean(self.nearest)}"
+
+
+class PlanFileError(InvalidInputError):
+    """A plan's file is wrong; ``line`` counts from 1, ``step`` is the index of the operation, where they are known."""
+
+    def __init__(self, file: str, line: int | None, step: int | None, problem: str) -> None:
+        super().__init__(file, line, step, problem)
+        self.file, self.line, self.step, self.problem = file, line, step, problem
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{place}: {'' if self.step is None else f'operation {self.step}: '}{self.problem}"
 
 
 class InvalidTimeoutError(InvalidInputError):
@@ -342,6 +360,10 @@ class ResultInvalidError(ExecutionError):
     """An operation returned something that cannot leave its process, or cannot be read by others."""
 
 
+class ResultTooLargeError(ResultInvalidError):
+    """An operation returned more bytes than one result may have (``max_result_bytes``)."""
+
+
 class ResultLostError(ExecutionError):
     """A large result died with its node and cannot be made again without repeating a side effect."""
 
@@ -352,6 +374,27 @@ class ResultExpiredError(ExecutionError):
 
 class InfeasibleResourcesError(ExecutionError):
     """No node of the cluster can ever give the resources that a tool asks for."""
+
+
+class ReentrancyError(ExecutionError):
+    """An operation asked for one that would have to wait for it, or calls nest too deep.
+
+    ``calls`` are the operations inside of which ``spec`` was asked for, outermost first.
+    """
+
+    def __init__(self, spec: str, calls: tuple[str, ...], most: int) -> None:
+        super().__init__(spec, calls, most)
+        self.spec, self.calls, self.most = spec, calls, most
+
+    def __str__(self) -> str:
+        chain = " -> ".join(map(shorten, (*self.calls, self.spec)))
+        tool = self.spec.partition(".")[0]
+        if any(call.partition(".")[0] == tool for call in self.calls):
+            return (
+                f"Tool '{shorten(tool)}' is called by its own operation, which it would wait for: {chain} "
+                "(call the method itself, or move one of the two to another tool)"
+            )
+        return f"Operations call each other deeper than {self.most} levels: {chain}"
 
 
 class BusyError(ExecutionError):
@@ -367,6 +410,10 @@ class BusyError(ExecutionError):
 
 class CircuitOpenError(BusyError):
     """The circuit breaker of an operation lets no call through, because too many failed; nothing has run."""
+
+
+class HistoryError(ExecutionError):
+    """The history cannot be opened, read or written; runs go on without it."""
 
 
 class UncacheableValueError(AiecsError, ValueError):
@@ -386,6 +433,14 @@ class UncacheableValueError(AiecsError, ValueError):
 
 class RuntimeUnavailableError(AiecsError, ConnectionError):
     """The cluster cannot be reached, or was closed."""
+
+
+class AuthenticationError(RuntimeUnavailableError):
+    """The cluster asks for a token, and there is none or another one."""
+
+
+class ClusterLostError(RuntimeUnavailableError):
+    """The head of the cluster is gone, or another one stands in its place."""
 
 
 class RunLostError(RuntimeUnavailableError):

@@ -17,6 +17,7 @@ from aiecs_ray.interfaces import ICacheProvider
 from aiecs_ray.local_breaker import OperationBreakers
 from aiecs_ray.local_cache import LocalCache
 from aiecs_ray.retry import PROFILES, parse_retry
+from aiecs_ray.shared_cache import SharedCache
 from aiecs_ray.store import Missing
 from aiecs_ray.timeouts import check_seconds, timeout_context, timeout_text
 from aiecs_ray.warm_up import WarmUpReport, warm_up
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
+    from aiecs_ray.client import Client
     from aiecs_ray.messages import RetryOptions
 
 logger = logging.getLogger("aiecs.execution_utils")
@@ -40,7 +42,8 @@ class ExecutionUtils(OperationBreakers, ICacheProvider):
 
     ``cache_size`` counts entries, 0 switches the cache off. ``cache_ttl`` is in seconds, 0 is for ever.
     ``retry_attempts`` counts all attempts; the wait between two begins with ``retry_backoff`` seconds and doubles,
-    within 1 s and 10 s. Both can be set later and hold for what follows.
+    within 1 s and 10 s. Both can be set later and hold for what follows. With a ``runtime`` the entries are in
+    the cache of its cluster, whose limits hold; without, in this process.
 
     Raises:
         InvalidConfigError: a value is out of its range.
@@ -63,6 +66,7 @@ class ExecutionUtils(OperationBreakers, ICacheProvider):
         max_concurrent_operations: int = ExecutionUtilsConfig.MAX_CONCURRENT_OPERATIONS,
         cache_cleanup_interval: float = ExecutionUtilsConfig.CACHE_CLEANUP_INTERVAL,
         cache_bytes: int = CACHE_BYTES,
+        runtime: Client | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         async_sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -81,8 +85,11 @@ class ExecutionUtils(OperationBreakers, ICacheProvider):
         self.retry_attempts, self.retry_backoff = config.RETRY_ATTEMPTS, config.RETRY_BACKOFF
         self.default_timeout = config.DEFAULT_TIMEOUT
         self.max_concurrent_operations = config.MAX_CONCURRENT_OPERATIONS
-        self._cache = LocalCache(
-            self.cache_size, cache_bytes, self.cache_ttl, clock=clock, sweep_interval=config.CACHE_CLEANUP_INTERVAL
+        interval = config.CACHE_CLEANUP_INTERVAL
+        self._cache: LocalCache | SharedCache = (
+            LocalCache(self.cache_size, cache_bytes, self.cache_ttl, clock=clock, sweep_interval=interval)
+            if runtime is None
+            else SharedCache(runtime, self.cache_size, self.cache_ttl)
         )
         self._sleep, self._async_sleep = sleep, async_sleep
         self._retries, self._timeouts = Tally(), Tally()
@@ -313,7 +320,7 @@ class ExecutionUtils(OperationBreakers, ICacheProvider):
                 "status": "healthy",
                 "timestamp": time.time(),
                 "cache_size": len(self._cache),
-                "version": _version(),
+                "version": version(),
             }
         except Exception as error:  # noqa: BLE001  # whatever is wrong, a health check answers
             return {"status": "unhealthy", "error": str(error)}
@@ -387,7 +394,8 @@ class SmartExecutionUtils(ExecutionUtils):
         return most_exact({**PROFILES, **self._operation_retries}, name, name) or self._default_retry()
 
 
-def _version() -> str:
+def version() -> str:
+    """Return the version of this package, or "unknown"."""
     try:
         return importlib.metadata.version("aiecs-ray")
     except importlib.metadata.PackageNotFoundError:

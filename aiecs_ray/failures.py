@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import platform
+import threading
 import traceback
-from types import WrapperDescriptorType
-from typing import TYPE_CHECKING
+from types import MethodDescriptorType, WrapperDescriptorType
+from typing import TYPE_CHECKING, Any
 
 from aiecs_ray import errors
 from aiecs_ray.errors import AiecsError, OperationFailedError
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
 MESSAGE_LIMIT = 8 * 1024
 TRACEBACK_LIMIT = 32 * 1024
 EXCEPTION_LIMIT = 64 * 1024
+PATIENCE = 1.0
+"""Seconds that the code of a tool's exceptions may take to say what they are."""
+_CHAIN = 32
+"""Exceptions of a chain that are looked at before its text is made."""
+_PLAIN = frozenset(map(id, (type(None), bool, int, float, complex, str, bytes)))
 _DATABASE_ERRORS = frozenset({"sqlite3.Error", "PostgresError", "DatabaseError", "psycopg.Error", "SQLAlchemyError"})
 
 
@@ -49,12 +56,54 @@ def type_names(error: BaseException) -> tuple[str, ...]:
 
 
 def of_tool(error: BaseException, operation: str) -> ErrorInfo:
-    """Describe what a tool's own code raised: E003, or E006 for a database."""
+    """Describe what a tool's own code raised: E003, or E006 for a database.
+
+    An exception that takes longer than a second to say what it is is described by its class.
+    """
+    if _is_plain(error):
+        return _describe(error, operation)
+    described: list[ErrorInfo] = []
+    worker = threading.Thread(target=lambda: described.append(_describe(error, operation)), daemon=True)
+    worker.start()
+    worker.join(PATIENCE)
+    if described:
+        return described[0]
+    name = type(error).__name__
+    message = f"Error executing {operation}: {name} (its text could not be made within {PATIENCE:g}s)"
+    return ErrorInfo("E003", message, name, type_names(error))
+
+
+def of_constructor(error: BaseException, tool: str) -> ErrorInfo:
+    """Describe what the constructor of a tool raised; a module that is missing is missing on a node."""
+    info = of_tool(error, "__init__")
+    text = info.message.removeprefix("Error executing __init__: ")
+    message = f"Tool '{tool}' cannot be constructed: {type(error).__name__}: {text}"
+    if isinstance(error, ImportError):
+        # What is installed may differ from node to node.
+        message += f" (on node {platform.node()})"
+    return info._replace(message=message, type_names=("ToolInitError", *info.type_names))
+
+
+def _describe(error: BaseException, operation: str) -> ErrorInfo:
     names = type_names(error)
     code = "E006" if _DATABASE_ERRORS.intersection(names) else "E003"
     prefix, text = f"Error executing {operation}: ", text_of(error)
     message = text if text.startswith(prefix) else prefix + text
     return ErrorInfo(code, message, type(error).__name__, names, _traceback(error), _pickled(error))
+
+
+def _is_plain(error: BaseException) -> bool:
+    """Whether nothing of a user's runs when the text of ``error`` and of those before it is made."""
+    found: list[BaseException] = [error]
+    for one in found:
+        kind = type(one)
+        own: tuple[Any, ...] = (kind.__str__, kind.__repr__, kind.__reduce__, kind.__reduce_ex__)
+        plain = all(isinstance(method, (WrapperDescriptorType, MethodDescriptorType)) for method in own)
+        if not plain or len(found) > _CHAIN or not all(id(type(part)) in _PLAIN for part in one.args):
+            return False
+        linked = (one.__cause__, one.__context__)
+        found.extend(other for other in linked if other is not None and not any(other is known for known in found))
+    return True
 
 
 def of_runtime(error: AiecsError) -> ErrorInfo:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import importlib
 import logging
 import os
+import platform
 import queue
 import random
 import secrets
@@ -19,15 +21,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiecs_ray.actors.cache import Cache
 from aiecs_ray.actors.coordinator import Coordinator
+from aiecs_ray.actors.history import History
 from aiecs_ray.actors.tool import Delivery, Large, ToolHost
-from aiecs_ray.backend import ReplicaDied
-from aiecs_ray.errors import RuntimeUnavailableError
+from aiecs_ray.backend import HistoryGone, Remains, ReplicaDied
+from aiecs_ray.errors import HistoryError, InvalidInputError, RuntimeUnavailableError
 from aiecs_ray.outstanding import Outstanding
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 
-    from aiecs_ray.backend import CacheEntry, CacheLink, Running, Stopped
+    from aiecs_ray.backend import CacheEntry, CacheLink, KeyParts, Link, Note, Running, Stopped
     from aiecs_ray.config import Settings
     from aiecs_ray.messages import ErrorInfo, Outcome, ToolSpec, Work
     from aiecs_ray.packing import Packed
@@ -68,6 +71,7 @@ class LocalReplica:
     """A tool in threads of this process."""
 
     def __init__(self, host: ToolHost, name: str, threads: int) -> None:
+        self.node = platform.node()
         self._host = host
         self._name = name
         self._workers: list[_Thread] = []
@@ -130,6 +134,10 @@ class LocalReplica:
         for worker in self._workers:
             worker.end()
 
+    async def remains(self) -> Remains:
+        """Return how far the threads had come; they may go further, but nobody hears of it."""
+        return Remains(self._host.marks())
+
     def _submit(self, job: Callable[[], None]) -> None:
         if len(self._workers) < self._threads:
             self._workers.append(_Thread(f"{self._name}-{len(self._workers)}"))
@@ -171,14 +179,21 @@ class _CacheLink:
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
 
-    async def get_many(self, keys: Sequence[str]) -> list[CacheEntry | None]:
-        return self._cache.get_many(keys)
+    async def get_many(self, keys: Sequence[str], operations: Sequence[str]) -> list[CacheEntry | None]:
+        return self._cache.get_many(keys, operations)
 
     def put_many(self, entries: Sequence[CacheEntry]) -> None:
         self._cache.put_many(entries)
 
+    def note(self, notes: Sequence[Note]) -> None:
+        self._cache.note(notes)
 
-def _packed(reference: LocalRef) -> Packed:
+    async def explain(self, parts: KeyParts, operation: str, key: str) -> dict[str, Any]:
+        return self._cache.explain(parts, operation, key)
+
+
+def read(reference: LocalRef) -> Packed:
+    """Return the large value of a reference."""
     return reference.packed
 
 
@@ -189,14 +204,17 @@ class InProcessBackend:
         self._settings = settings
         self.cache: CacheLink = _CacheLink(cache)
         self.report: Callable[..., object] = lambda *_: None
+        self.home: Callable[[], Link] | None = None
 
     def create(self, spec: ToolSpec) -> LocalReplica:
         """Make a replica of a tool."""
         host = ToolHost(
             spec,
-            fetch=_packed,
+            fetch=read,
             report=self._report,
             inline_limit=self._settings.inline_limit,
+            most=self._settings.max_result_bytes,
+            home=self.home,
         )
         concurrency = int(spec.options.get("concurrency") or 1)
         return LocalReplica(host, spec.name, ASYNC_THREADS if spec.has_async else concurrency)
@@ -214,17 +232,44 @@ class InProcessBackend:
         return True
 
 
+class LocalHistory:
+    """The history on a thread of its own: a database may be slow."""
+
+    def __init__(self, settings: Settings) -> None:
+        # Importing SQLAlchemy takes half a second: only who keeps a history pays.
+        store = importlib.import_module("aiecs_ray.history_store")
+        self._history = History(settings, lambda: store.HistoryStore(settings.history_url))
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "aiecs-ray history")
+
+    async def append(self, batch: bytes) -> None:
+        """Return when a batch is written."""
+        try:
+            await asyncio.wrap_future(self.ask("append", batch))
+        except HistoryError as error:
+            raise HistoryGone(str(error)) from error
+
+    def ask(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
+        """Call a method of the history."""
+        return self._thread.submit(getattr(self._history, method), *args)
+
+    def close(self) -> None:
+        """Write what is under way and let go of the database."""
+        self.ask("close")
+        self._thread.shutdown()
+
+
 class InProcessLink:
     """A coordinator on an event loop of its own thread."""
 
     address = "inprocess"
 
     def __init__(self, settings: Settings) -> None:
-        self._cache = Cache(settings, adopt=lambda payload: payload)
+        self._cache = Cache(settings, adopt=lambda payload: payload, fetch=read, keep=LocalRef)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="aiecs-ray coordinator", daemon=True)
         self._thread.start()
         backend = InProcessBackend(settings, self._cache)
+        self._history = None if settings.history_url in (None, "off") else LocalHistory(settings)
         self._coordinator = Coordinator(
             backend,
             settings,
@@ -232,8 +277,10 @@ class InProcessLink:
             result_bytes=RESULT_BYTES,
             random=random.random,
             token=secrets.token_bytes,
+            history=self._history,
         )
         backend.report = lambda *progress: self.request("report", *progress)
+        backend.home = lambda: _Inner(self)
         self._closing = threading.Lock()
         self._closed = False
         self._outstanding = Outstanding()
@@ -249,6 +296,12 @@ class InProcessLink:
             return getattr(self._cache, method)(*args)
 
         return self._ask(call())
+
+    def history_request(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
+        """Call a method of the history; it runs on the history's thread."""
+        if self._history is None:
+            raise InvalidInputError("no history is kept in process; say where: Settings(history_url='sqlite:///...')")
+        return self._outstanding.answer_to(self._history.ask(method, *args))
 
     def _ask(self, question: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
         # A thread that was left behind may ask after the end, when no loop would ever run its question.
@@ -270,7 +323,7 @@ class InProcessLink:
 
     def fetch(self, references: Sequence[LocalRef]) -> list[Packed | Exception]:
         """Return the values of ``references``."""
-        return [reference.packed for reference in references]
+        return [_read_or_error(reference) for reference in references]
 
     def lease(self) -> None:
         """Return nothing: the client cannot outlive this process, nor this process the client."""
@@ -281,12 +334,15 @@ class InProcessLink:
             if self._closed:
                 return
             self._closed = True
+        self._cache.close()
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(timeout=10)
         self._outstanding.end(_closed_error())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=10)
         if not self._thread.is_alive():
             self._loop.close()
+        if self._history is not None:
+            self._history.close()
 
     async def _end(self) -> None:
         await self._coordinator.shut_down()
@@ -294,6 +350,26 @@ class InProcessLink:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+
+
+def _read_or_error(reference: LocalRef) -> Packed | Exception:
+    try:
+        return read(reference)
+    except ConnectionError as error:
+        return error
+
+
+class _Inner:
+    """The way of an operation to the coordinator that runs it; to close it ends nothing."""
+
+    def __init__(self, link: InProcessLink) -> None:
+        self._link = link
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._link, name)
+
+    def close(self) -> None:
+        """Do nothing: the coordinator belongs to whoever started it."""
 
 
 def _closed_error() -> RuntimeUnavailableError:

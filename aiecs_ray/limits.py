@@ -157,6 +157,8 @@ class Meter:
         self._inside: dict[Hashable, int] = {}
         self._units = 0
         self._under_way: Hashable = None
+        self.users = 0
+        """How many runs refer to it: also those of which no step stands here now."""
 
     @property
     def limits(self) -> Limits:

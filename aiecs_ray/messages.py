@@ -7,11 +7,13 @@ without ever running the code that makes them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from aiecs_ray.errors import RuntimeUnavailableError
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 CacheMode = Literal["on", "off", "refresh", "only"]
 Scope = Literal["task", "user", "global"]
@@ -19,6 +21,17 @@ Mode = Literal["sequence", "parallel", "batch"]
 
 PROTOCOL = 1
 """Version of these messages; part of the names of the shared actors, so that two versions never meet."""
+
+
+def check_protocol(theirs: int) -> None:
+    """Raise unless a coordinator speaks the version of this process.
+
+    Raises:
+        RuntimeUnavailableError: it speaks another one.
+    """
+    if theirs != PROTOCOL:
+        text = f"the coordinator speaks protocol {theirs}, this client protocol {PROTOCOL}"
+        raise RuntimeUnavailableError(f"{text}; install the same version of aiecs-ray on both sides")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +90,7 @@ class Policy(NamedTuple):
     priority: int = 0
     weight: int = 1
     """Units that one start counts against the limits it passes."""
+    tags: tuple[str, ...] = ()
 
 
 class Input(NamedTuple):
@@ -169,10 +183,16 @@ class RunRequest:
     token: str = ""
     """The part of the run id that the client chose: the same request sent twice is one run."""
     detach: bool = False
+    calls: tuple[str, ...] = ()
+    """The operations inside of which this was asked for, outermost first."""
 
-    def without_inputs(self) -> RunRequest:
-        """Return the request of a finished run: its parameters and objects are needed no more."""
-        steps = tuple(Step(step.policy, b"", id=step.id) for step in self.steps)
+    def without_inputs(self, but: Collection[int] = ()) -> RunRequest:
+        """Return the request of a finished run: of its parameters and objects, only those of the steps ``but``."""
+        steps = tuple(
+            step if index in but else Step(step.policy, b"", id=step.id) for index, step in enumerate(self.steps)
+        )
+        if but:
+            return replace(self, steps=steps)
         return replace(self, steps=steps, objects=(), object_ids=())
 
 
@@ -199,6 +219,17 @@ class Work(NamedTuple):
     chain: bool = False
     user_id: str = ""
     task_id: str = ""
+    calls: tuple[str, ...] = ()
+    """As in the request."""
+
+
+class Mark(IntEnum):
+    """How far an attempt has come, as its replica marked it."""
+
+    PREPARING = 1
+    """Its inputs are fetched and unpickled; the tool's own code has not been called."""
+    STARTED = 2
+    DONE = 3
 
 
 class ErrorInfo(NamedTuple):
@@ -230,6 +261,12 @@ class Outcome(NamedTuple):
     seconds: float = 0.0
     progress: tuple[float, float | None, str] | None = None
     """What the operation reported last."""
+    lost: int | None = None
+    """Which of its inputs is gone, when that is the error."""
+    ttl: float | None = None
+    """Seconds for which its result may be cached, where the operation computes that from the result; 0: not at all."""
+    uncacheable: str = ""
+    """Why its result cannot be cached."""
 
 
 class Settled(NamedTuple):
@@ -256,7 +293,9 @@ class EventKind(StrEnum):
     STEP_STARTED = "step_started"
     """``spec``, ``attempt``."""
     STEP_COMPLETED = "step_completed"
-    """``spec``, ``seconds``, ``attempts``, ``from_cache``, ``size`` in bytes, ``summary`` of the result."""
+    """``spec``, ``seconds``, ``attempts``, ``from_cache``, ``joined`` (the result is that of an identical operation
+    which was under way), ``size`` in bytes, ``summary`` of the result, ``uncacheable``, where it is, with why, and
+    ``replica`` and ``node`` where it was sent to one."""
     STEP_FAILED = "step_failed"
     """``spec``, ``seconds``, ``attempts``, ``code``, ``message``; so have the three that follow."""
     STEP_TIMED_OUT = "step_timed_out"
@@ -264,9 +303,11 @@ class EventKind(StrEnum):
     STEP_SKIPPED = "step_skipped"
     """It never started, because a step before it did not complete."""
     STEP_RETRYING = "step_retrying"
-    """``attempt`` that failed, ``seconds`` until the next one."""
+    """``attempt`` that failed, its ``code`` and ``message``, ``seconds`` until the next one."""
     STEP_SLOW = "step_slow"
     """It has no time limit and has run for ``seconds``."""
+    STEP_REMADE = "step_remade"
+    """Its result had been lost with a node and was made anew."""
     PROGRESS = "progress"
     """``done``, ``total``, ``message``, as the operation reported them."""
     REPLICA_STARTED = "replica_started"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, get_args
@@ -55,8 +55,9 @@ class OperationOptions:
     """May it be answered from the cache, retried after it started, and run again when its replica is lost?"""
     cache: bool | None = None
     """True: also without a context; False: never; None: in a context only (``user_id`` or ``task_id``)."""
-    ttl: float | None = None
-    """Seconds a cached result lives; 0: it is not stored; None: what the runtime is configured with."""
+    ttl: float | Callable[[Any], float | None] | None = None
+    """Seconds a cached result lives; 0: it is not stored; None: what the runtime is configured with. A function is
+    called with each result, where that was made, and returns one of these."""
     scope: Scope = "task"
     """Who shares a cached result: the same task, the same user, or everybody."""
     writable: tuple[str, ...] = ()
@@ -81,7 +82,8 @@ class OperationOptions:
     def __post_init__(self) -> None:
         _put(self, "timeout", seconds("timeout", self.timeout))
         _put(self, "deadline", seconds("deadline", self.deadline))
-        _put(self, "ttl", seconds("ttl", self.ttl, zero=True))
+        if not callable(self.ttl):
+            _put(self, "ttl", seconds("ttl", self.ttl, zero=True))
         _put(self, "retry", retry_options(self.retry))
         _flag("idempotent", self.idempotent)
         if self.cache is not None:

@@ -46,10 +46,18 @@ class Outstanding:
         asked.add_done_callback(arrived)
         return answer
 
+    def refused(self) -> concurrent.futures.Future[Any] | None:
+        """Return the future of a question that cannot be asked any more; None while it can."""
+        if self._ended is None:
+            return None
+        answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        answer.set_exception(self._ended)
+        return answer
+
     def end(self, error: BaseException) -> None:
         """Fail everything that waits, and everything that will be asked."""
         with self._lock:
-            self._ended = error
+            self._ended = self._ended or error
             waiting = list(self._open)
         for answer in waiting:
             if self._take(answer):

@@ -227,6 +227,11 @@ def inline(value: object) -> bool:
     return id(type(value)) in _BARE
 
 
+def is_small(payload: object) -> bool:
+    """Whether a payload is the value itself and not a reference to where it lies."""
+    return type(payload) in (bytes, Packed) or inline(payload)
+
+
 def to_payload(packed: Packed) -> Any:
     """Return the form in which a small value travels: bytes."""
     return packed.copy() if packed.buffers else packed.header

@@ -58,6 +58,8 @@ class Plan:
         self._state = [State.WAITING] * len(steps)
         self._tries = [0] * len(steps)
         self._taken_back: set[int] = set()
+        self._in_doubt: set[int] = set()
+        """Steps that were lost in company and may have begun: they are never told as steps that did not start."""
         self._waiting = [0] * len(steps)
         self._successors: dict[int, dict[int, int]] = {}
         self._cause: dict[int, int] = {}
@@ -195,16 +197,24 @@ class Plan:
             return self._finish(step, State.TIMED_OUT, error)
         return self._again(step, error, State.TIMED_OUT)
 
-    def lost(self, step: int, error: ErrorInfo, *, started: bool | None) -> Actions:
-        """The replica of a step died; ``started`` is None when nobody can tell whether the body had started."""
+    def lost(self, step: int, error: ErrorInfo, *, started: bool | None, guilty: bool = True) -> Actions:
+        """The replica of a step died.
+
+        ``started`` is None when nobody can tell whether the body had started; ``guilty`` says that the death counts as
+        an attempt, because nothing else was running.
+        """
         if not self._is_out(step):
             return Actions()
-        if started is False:
+        if started is False and not guilty:
             return self.returned(step)
         if self._winding_up is not None:
             return self._finish(step, *self._winding_up)
-        if self._steps[step].idempotent:
-            return self._again(step, error, State.FAILED, wait=False)
+        if self._steps[step].idempotent or started is False:
+            if guilty:
+                return self._again(step, error, State.FAILED, wait=False)
+            # It began in company: no attempt is counted, but it is not told as one that never started.
+            self._in_doubt.add(step)
+            return self.returned(step)
         text = f"Outcome unknown: {error.message}; the operation is not idempotent, so it was not run again"
         code = ErrorCode.EXECUTION_ERROR.value
         return self._finish(step, State.FAILED, ErrorInfo(code, text, "OutcomeUnknownError", ("OutcomeUnknownError",)))
@@ -374,7 +384,8 @@ class Plan:
             reason = UpstreamFailedError(cause, self._steps[cause].spec, _VERB[self._state[cause]])
             self._reasons[key] = failures.of_runtime(reason) if key[1] else _cancelled(str(reason))
         self._cause[step] = cause
-        self._end(step, State.CANCELLED, self._reasons[key], actions, skipped=not self._tries[step])
+        begun = self._tries[step] or step in self._in_doubt
+        self._end(step, State.CANCELLED, self._reasons[key], actions, skipped=not begun)
 
 
 _VERB = {State.FAILED: "failed", State.TIMED_OUT: "timed out", State.CANCELLED: "was cancelled"}

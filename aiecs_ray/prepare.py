@@ -7,12 +7,14 @@ import secrets
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
-from aiecs_ray import failures, keys
+from aiecs_ray import failures, keys, nesting
 from aiecs_ray.collector import undisturbed
 from aiecs_ray.errors import (
     AiecsError,
     InvalidInputError,
     InvalidOperationsError,
+    InvalidParamsError,
+    InvalidSpecError,
     ReferenceForwardError,
     ReferenceRangeError,
     ReferenceSyntaxError,
@@ -30,9 +32,10 @@ from aiecs_ray.reference import Reference, References
 from aiecs_ray.retry import parse_retry
 from aiecs_ray.run_options import Handle, Prepared, RunOptions
 from aiecs_ray.shipping import pickled_by_value
+from aiecs_ray.suggestions import hinted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from aiecs_ray.catalog import Catalog, OperationInfo
     from aiecs_ray.messages import CacheMode
@@ -69,7 +72,11 @@ class Preparer:
         size = len(operations) if isinstance(operations, (list, tuple)) else 0
         # An instance of a class that only this process can import travels with its class.
         with undisturbed(size), pickled_by_value(self.catalog.runtime_env):
-            return _Request(self, options, parse_operations(operations)).build()
+            try:
+                parsed = parse_operations(operations)
+            except InvalidSpecError as error:
+                raise hinted(error, self.catalog) from None
+            return _Request(self, options, parsed).build()
 
     def handle(self, value: Any) -> Handle:
         """Put a value for use in parameters."""
@@ -119,6 +126,7 @@ class _Request:
             client=self._preparer.client,
             token=secrets.token_hex(8),
             detach=options.detach,
+            calls=options.calls,
         )
         return Prepared(request, self._tools, [operation.operation for operation in self._operations])
 
@@ -160,9 +168,10 @@ class _Request:
         if operation.is_plain and operation.operation in self._policy_of:
             return self._policy_of[operation.operation]
         tool, info = self._preparer.catalog.find(*split_spec(operation.operation))
+        nesting.check(self._options.calls, operation.operation)
         self._tools[tool.key] = tool
         declared = info.options
-        retry = self._retry(operation.retry, declared["retry"])
+        retry = self._retry(operation, declared)
         policy = Policy(
             spec=operation.operation,
             tool=tool.key,
@@ -179,6 +188,7 @@ class _Request:
             version=tool.version,
             priority=operation.priority,
             weight=declared.get("weight", 1),
+            tags=declared["tags"],
         )
         found = (self._number(policy), info)
         if operation.is_plain:
@@ -197,10 +207,14 @@ class _Request:
         limits = (by_hand.get(operation.operation), by_hand.get(name), operation.timeout, declared)
         return next((limit for limit in limits if limit is not None), self._options.timeout)
 
-    def _retry(self, asked: Any, declared: RetryOptions | None) -> RetryOptions:
-        if asked is None:
-            return declared or self._options.retry or RetryOptions()
-        return parse_retry(asked, declared)
+    def _retry(self, operation: Requested, declared: Mapping[str, Any]) -> RetryOptions:
+        if operation.retry is None:
+            return declared["retry"] or self._options.retry or RetryOptions()
+        options = parse_retry(operation.retry, declared["retry"])
+        if options.attempts > 1 and not declared["idempotent"]:
+            text = f"retry of {operation.operation}: it is declared idempotent=False, so it is run once at most"
+            raise InvalidParamsError(text)
+        return options
 
     def _cache(self, operation: Requested, declared: Any, *, stateful: bool) -> CacheMode:
         of_run = self._options.cache

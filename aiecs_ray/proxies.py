@@ -1,10 +1,8 @@
-"""Parts of a runtime: its tools as objects with methods, and its cache."""
+"""The tools of a runtime as objects with methods."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-
-from aiecs_ray.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -55,37 +53,3 @@ class ToolProxy:
 
     def __repr__(self) -> str:
         return f"<tool {self.tool_name}: {', '.join(self._operations)}>"
-
-
-class CacheView:
-    """The shared cache, seen from a client."""
-
-    def __init__(self, runtime: Client) -> None:
-        self._runtime = runtime
-
-    def stats(self) -> dict[str, Any]:
-        """Return hits, misses, entries, bytes, evictions by reason and seconds saved."""
-        return self._runtime.cache_request("stats")  # type: ignore[no-any-return]
-
-    def invalidate(
-        self,
-        *,
-        tool: str | None = None,
-        operation: str | None = None,
-        user_id: str | None = None,
-        task_id: str | None = None,
-    ) -> int:
-        """Delete the entries that match everything given, and return how many there were.
-
-        Raises:
-            InvalidInputError: nothing is given; :meth:`clear` deletes all.
-        """
-        given = {"tool": tool, "operation": operation, "user_id": user_id, "task_id": task_id}
-        tags = {name: value for name, value in given.items() if value is not None}
-        if not tags:
-            raise InvalidInputError("say what to invalidate: tool=, operation=, user_id= or task_id=")
-        return self._runtime.cache_request("purge", tags)  # type: ignore[no-any-return]
-
-    def clear(self) -> int:
-        """Delete every entry, and return how many there were."""
-        return self._runtime.cache_request("purge", {})  # type: ignore[no-any-return]

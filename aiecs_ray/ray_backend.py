@@ -5,6 +5,8 @@ Coordinator and cache are detached named actors, each in a process of its own th
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import logging
 import pickle
 import random
@@ -18,13 +20,21 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from aiecs_ray.actors.cache import Cache
 from aiecs_ray.actors.coordinator import Coordinator
-from aiecs_ray.config import Settings
-from aiecs_ray.errors import AiecsError, RunLostError, RuntimeUnavailableError
+from aiecs_ray.actors.history import History
+from aiecs_ray.config import Settings, user_history
+from aiecs_ray.errors import (
+    AiecsError,
+    ClusterLostError,
+    HistoryError,
+    InvalidInputError,
+    RunLostError,
+    RuntimeUnavailableError,
+)
 from aiecs_ray.messages import PROTOCOL, RunRequest
 from aiecs_ray.outstanding import Outstanding
 from aiecs_ray.packing import Packed
 from aiecs_ray.ray_cluster import Cluster, join, upload
-from aiecs_ray.ray_replicas import RayBackend, RayRef, cause_of_death, fetch_one, list_nodes
+from aiecs_ray.ray_replicas import RayBackend, RayHistoryLink, RayRef, cause_of_death, fetch_one, list_nodes
 from aiecs_ray.store import Missing
 
 if TYPE_CHECKING:
@@ -35,15 +45,20 @@ logger = logging.getLogger(__name__)
 
 COORDINATOR_CALLS = 20_000
 """Calls of clients that may wait in the coordinator at once."""
+SHUT_DOWN = 15.0
+"""Seconds that a coordinator gets to end its runs in order."""
 CACHE_FRACTION = 0.3
-"""Share of the object store that cached results may fill, unless the settings say a number of bytes."""
+"""Share of its node's object store that cached results may fill, unless the settings say a number of bytes."""
 
 
 class _CoordinatorActor(Coordinator):
     """The coordinator with its backend; made anew by Ray when its process dies."""
 
-    def __init__(self, values: dict[str, Any], name: str, cache_name: str, result_bytes: int) -> None:
+    def __init__(
+        self, values: dict[str, Any], name: str, cache_name: str, history_name: str | None, result_bytes: int
+    ) -> None:
         settings = Settings(**values)
+        history = None if history_name is None else RayHistoryLink(ray.get_actor(history_name, settings.namespace))
         cache = ray.get_actor(cache_name, settings.namespace)
         super().__init__(
             RayBackend(settings, name, cache),
@@ -52,6 +67,7 @@ class _CoordinatorActor(Coordinator):
             result_bytes=result_bytes,
             random=random.random,
             token=secrets.token_bytes,
+            history=history,
         )
 
 
@@ -59,7 +75,21 @@ class _CacheActor(Cache):
     """The cache in a process of its own: one call at a time, in the order they come."""
 
     def __init__(self, values: dict[str, Any]) -> None:
-        super().__init__(Settings(**values), adopt=_adopt)
+        restarted = bool(ray.get_runtime_context().was_current_actor_reconstructed)
+        super().__init__(Settings(**values), adopt=_adopt, fetch=fetch_one, keep=_keep, restarted=restarted)
+
+
+class _HistoryActor(History):
+    """The history in a process of its own; made anew by Ray when that dies, over the same database."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        settings = Settings(**values)
+        super().__init__(settings, lambda: _open_store(settings.history_url or user_history()))
+
+
+def _open_store(url: str) -> Any:
+    # SQLAlchemy takes half a second to import: only the history's own process pays.
+    return importlib.import_module("aiecs_ray.history_store").HistoryStore(url)
 
 
 def _adopt(payload: Any) -> Any:
@@ -67,18 +97,23 @@ def _adopt(payload: Any) -> Any:
     if type(payload) is not RayRef:
         return payload
     try:
-        packed = fetch_one(payload)
-        # What Ray read from the store it cannot write again as it is; as a buffer it can, without a copy in between.
-        buffers = tuple(pickle.PickleBuffer(memoryview(buffer)) for buffer in packed.buffers)
-        return RayRef(ray.put([Packed(packed.header, buffers)]), 0)
+        return _keep(fetch_one(payload))
     except ray.exceptions.RayError as error:
         logger.warning("a result was lost before the cache could copy it: %s", type(error).__name__)
         return Missing.MISSING
 
 
-def _shared_actors(settings: Settings) -> tuple[Any, Any]:
+def _keep(packed: Packed) -> RayRef:
+    # What Ray read from the store it cannot write again as it is; as a buffer it can, without a copy in between.
+    buffers = tuple(pickle.PickleBuffer(memoryview(buffer)) for buffer in packed.buffers)
+    return RayRef(ray.put([Packed(packed.header, buffers)]), 0)
+
+
+def _shared_actors(settings: Settings) -> tuple[Any, Any, Any]:
     suffix = f"v{PROTOCOL}"
     cache_name, name = f"aiecs_ray_cache_{suffix}", f"aiecs_ray_coordinator_{suffix}"
+    history_name = None if settings.history_url == "off" else f"aiecs_ray_history_{suffix}"
+    home = _head_or_own_node()
     options: dict[str, Any] = {
         "namespace": settings.namespace,
         "lifetime": "detached",
@@ -88,20 +123,27 @@ def _shared_actors(settings: Settings) -> tuple[Any, Any]:
         "max_task_retries": 0,
         # A client's own environment belongs to its tools; the shared actors outlive it.
         "runtime_env": {},
-        "scheduling_strategy": NodeAffinitySchedulingStrategy(_head_or_own_node(), soft=True),
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(home, soft=True),
     }
     values = settings.model_dump()
-    store = sum(node["Resources"].get("object_store_memory", 0.0) for node in list_nodes() if node["Alive"])
+    stores = {
+        node["NodeID"]: node["Resources"].get("object_store_memory", 0.0) for node in list_nodes() if node["Alive"]
+    }
+    store = sum(stores.values())
     if settings.cache_bytes is None:
-        values["cache_bytes"] = int(store * CACHE_FRACTION)
+        # What the cache copies lies on its own node.
+        values["cache_bytes"] = int((stores.get(home) or min(stores.values())) * CACHE_FRACTION)
     cache = ray.remote(_CacheActor).options(name=cache_name, **options).remote(values)
+    history = None
+    if history_name is not None:
+        history = ray.remote(_HistoryActor).options(name=history_name, **options).remote(values)
     result_bytes = int(store * settings.result_fraction)
     coordinator = (
         ray.remote(_CoordinatorActor)
         .options(name=name, max_concurrency=COORDINATOR_CALLS, **options)
-        .remote(values, name, cache_name, result_bytes)
+        .remote(values, name, cache_name, history_name, result_bytes)
     )
-    return coordinator, cache
+    return coordinator, cache, history
 
 
 def _head_or_own_node() -> str:
@@ -118,20 +160,36 @@ class RayLink:
         self._cluster = cluster
         self.address = cluster.address
         self._lease = ray.put(b"lease")
-        self._coordinator, self._cache = _shared_actors(settings)
+        self._coordinator, self._cache, self._history = _shared_actors(settings)
         self._lock = threading.Lock()
         self._closed = False
         self._outstanding = Outstanding()
+        cluster.on_lost = self._lost
+
+    def _lost(self, reason: str) -> None:
+        text = f"the head of the Ray cluster at {self.address} is gone: {reason}; its runs are lost"
+        self._outstanding.end(ClusterLostError(f"{text}, connect again and submit them again"))
 
     def request(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
         """Call a method of the coordinator."""
+        if (refused := self._outstanding.refused()) is not None:
+            return refused
         asked = getattr(self._coordinator, method).remote(*args).future()
         return self._outstanding.answer_to(asked, lambda error: _own_error(error, args))
 
     def cache_request(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
         """Call a method of the cache."""
+        if (refused := self._outstanding.refused()) is not None:
+            return refused
         asked = getattr(self._cache, method).remote(*args).future()
         return self._outstanding.answer_to(asked, lambda error: _own_error(error, args))
+
+    def history_request(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
+        """Call a method of the history."""
+        if self._history is None:
+            raise InvalidInputError("no history is kept (history_url='off')")
+        asked = getattr(self._history, method).remote(*args).future()
+        return self._outstanding.answer_to(asked, _history_error)
 
     def upload(self, runtime_env: dict[str, Any]) -> dict[str, Any]:
         """Upload the local folders of a runtime_env; return it with their addresses in the cluster."""
@@ -180,6 +238,33 @@ def _own_error(error: BaseException, args: tuple[Any, ...]) -> BaseException:
         if args and isinstance(args[0], RunRequest):
             return RunLostError(args[0].token)
         return RuntimeUnavailableError(f"the coordinator does not answer: {cause_of_death(error)}")
+    return error
+
+
+def take_down(address: str, settings: Settings) -> list[str]:
+    """End the shared actors of a namespace with every run; return the names of those that were there."""
+    cluster = join(address, settings, num_cpus=None, object_store_memory=None)
+    ended = []
+    try:
+        for kind in ("coordinator", "cache", "history"):
+            name = f"aiecs_ray_{kind}_v{PROTOCOL}"
+            with contextlib.suppress(ValueError):
+                actor: Any = ray.get_actor(name, settings.namespace)
+                if kind == "coordinator":
+                    with contextlib.suppress(ray.exceptions.RayError):
+                        ray.get(actor.shut_down.remote(), timeout=SHUT_DOWN)
+                ray.kill(actor)
+                ended.append(kind)
+    finally:
+        cluster.leave()
+    return ended
+
+
+def _history_error(error: BaseException) -> BaseException:
+    if isinstance(error, ray.exceptions.RayTaskError) and isinstance(error.cause, AiecsError):
+        return error.cause
+    if isinstance(error, ray.exceptions.RayError):
+        return HistoryError(f"the history does not answer: {cause_of_death(error)}")
     return error
 
 

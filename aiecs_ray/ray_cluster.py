@@ -24,8 +24,10 @@ from ray._private.runtime_env.py_modules import upload_py_modules_if_needed
 from ray._private.runtime_env.working_dir import upload_working_dir_if_needed
 from ray.experimental import internal_kv
 
+from aiecs_ray.ray_head import HeadWatch, ask  # it imports Ray
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from aiecs_ray.config import Settings
 
@@ -39,9 +41,21 @@ class _Joined:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.users = 0
+        self.users: set[Cluster] = set()
         self.private = False
         self.auth_mode: str | None = None
+        self.watch: HeadWatch | None = None
+
+    def leave(self) -> None:
+        """Disconnect; with the lock held."""
+        if self.watch is not None:
+            self.watch.stop()
+        ray.shutdown()
+        # ray.init leaves the mode it chose behind, which would change how the next connect behaves.
+        if self.auth_mode is None:
+            os.environ.pop(_AUTH_MODE, None)
+        else:
+            os.environ[_AUTH_MODE] = self.auth_mode
 
 
 _joined = _Joined()
@@ -50,25 +64,18 @@ _joined = _Joined()
 class Cluster:
     """A joined cluster; several runtimes of one process share it."""
 
-    def __init__(self, address: str, *, ours: bool) -> None:
+    def __init__(self, address: str) -> None:
         self.address = address
-        self._ours = ours
+        self.on_lost: Callable[[str], None] = lambda _: None
+        """Called with the reason when the head is gone. A Ray that others joined is not watched."""
 
     def leave(self) -> None:
         """Let go; the last one disconnects, which ends a private cluster. A Ray that others joined stays."""
         with _joined.lock:
-            if not self._ours:
-                return
-            self._ours = False
-            _joined.users -= 1
-            if _joined.users:
-                return
-            ray.shutdown()
-            # ray.init leaves the mode it chose behind, which would change how the next connect behaves.
-            if _joined.auth_mode is None:
-                os.environ.pop(_AUTH_MODE, None)
-            else:
-                os.environ[_AUTH_MODE] = _joined.auth_mode
+            if self in _joined.users:
+                _joined.users.discard(self)
+                if not _joined.users:
+                    _joined.leave()
 
 
 def join(
@@ -98,6 +105,9 @@ def join(
             # A cluster that asks for the token gets it; ray.init by itself sends it only to one that it finds itself.
             logging.getLogger(token_setup.__name__).setLevel(logging.ERROR)
             token_setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+            if target != "auto" and not target.startswith("ray://"):
+                # With a wrong token ray.init would wait for 20 seconds, and not say why.
+                ask(target, settings.connect_timeout)
         try:
             ray.init(
                 address=target,
@@ -108,20 +118,33 @@ def join(
             )
         except (ConnectionError, RuntimeError) as error:
             raise RuntimeUnavailableError(f"cannot join the Ray cluster at {shorten(target)!r}: {error}") from error
-        _joined.users, _joined.private = 1, target == "local"
-        return Cluster(_address(), ours=True)
+        cluster = Cluster(_address())
+        _joined.users, _joined.private = {cluster}, target == "local"
+        _joined.watch = None if target.startswith("ray://") else HeadWatch(cluster.address, _disconnect)
+        return cluster
+
+
+def _disconnect(reason: str) -> None:
+    """Let go of a cluster whose head is gone, before Ray ends this process for it."""
+    with _joined.lock:
+        lost, _joined.users = _joined.users, set()
+        for cluster in lost:
+            cluster.on_lost(reason)
+        _joined.leave()
 
 
 def _share(address: str | None) -> Cluster:
     """Use the Ray that this process is connected to; there can be only one."""
     connected = _address()
-    ours = _joined.users > 0
+    ours = bool(_joined.users)
     fits = address in (None, "auto", connected) or (address == "local" and ours and _joined.private)
     if not fits:
         text = f"this process is connected to the Ray cluster at {connected}, so it cannot use {shorten(address)!r} too"
         raise RuntimeUnavailableError(f"{text}; close that first, or use another process")
-    _joined.users += ours
-    return Cluster(connected, ours=ours)
+    cluster = Cluster(connected)
+    if ours:
+        _joined.users.add(cluster)
+    return cluster
 
 
 def _address() -> str:

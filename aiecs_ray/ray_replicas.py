@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
+import importlib
 import logging
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ray
 import ray.exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from aiecs_ray.actors.children import end_with_this_process
+from aiecs_ray.actors.ledger import crash_path, end_process, lead_group, open_ledger, take_remains
 from aiecs_ray.actors.tool import Large, ToolHost
-from aiecs_ray.backend import ReplicaDied
+from aiecs_ray.backend import HistoryGone, Remains, ReplicaDied
+from aiecs_ray.config import Settings
+from aiecs_ray.errors import RuntimeUnavailableError
+from aiecs_ray.output import Allowance, Limited
+from aiecs_ray.running import current
 
 if TYPE_CHECKING:
     import concurrent.futures
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from aiecs_ray.backend import CacheEntry, CacheLink, Running, Stopped
-    from aiecs_ray.config import Settings
+    from aiecs_ray.actors.ledger import Whereabouts
+    from aiecs_ray.backend import CacheEntry, CacheLink, KeyParts, Link, Note, Running, Stopped
     from aiecs_ray.messages import ErrorInfo, Outcome, ToolSpec, Work
     from aiecs_ray.packing import Packed
 
@@ -28,6 +38,8 @@ AHEAD = 16
 """Outcomes that a replica may have yielded and nobody has read yet; none where an operation must not run twice."""
 _RUNTIME_FILES = "runtime_resources"
 """The folder in which Ray unpacks the files of a runtime_env."""
+REMAINS_WAIT = 10.0
+"""Seconds to wait for the end of a process that was killed, before its attempts count as unknown."""
 ASYNC_CALLS = 64
 """Calls that a replica with async operations takes at once; each may hold many operations."""
 
@@ -42,13 +54,34 @@ class RayRef(NamedTuple):
 class _ReplicaActor:
     """A tool host in a process of its own; the calls of ``ctl`` are answered while an operation runs."""
 
-    def __init__(self, spec: ToolSpec, coordinator: str, namespace: str, inline_limit: int) -> None:
-        self._coordinator_name, self._namespace = coordinator, namespace
+    def __init__(self, spec: ToolSpec, coordinator: str, values: dict[str, Any]) -> None:
+        self._coordinator_name, self._settings = coordinator, Settings(**values)
         self._coordinator: Any = None
-        self._host = ToolHost(spec, fetch=fetch_one, report=self._report, inline_limit=inline_limit)
+        lead_group()
+        ledger, self._where = open_ledger(ray.get_runtime_context().get_node_id())
+        if self._where.path:
+            # Kept open: what the interpreter has to say of its end it says there.
+            self._crash = Path(crash_path(self._where.path)).open("x", encoding="utf-8")  # noqa: SIM115
+            faulthandler.enable(self._crash)
+        self._host = ToolHost(
+            spec,
+            fetch=fetch_one,
+            report=self._report,
+            inline_limit=self._settings.inline_limit,
+            most=self._settings.max_result_bytes,
+            home=self._home,
+            ledger=ledger,
+        )
+
+    def where(self) -> Whereabouts:
+        return self._where
 
     def start(self) -> ErrorInfo | None:
         _put_own_files_first()
+        end_with_this_process()
+        # Whatever a tool prints lands in a file of its node.
+        for name in ("stdout", "stderr"):
+            setattr(sys, name, Limited(getattr(sys, name), _allowance))
         return self._host.start()
 
     def call(self, work: Work) -> tuple[list[Outcome], list[Packed]]:
@@ -75,8 +108,18 @@ class _ReplicaActor:
 
     def _report(self, *progress: Any) -> None:
         if self._coordinator is None:
-            self._coordinator = ray.get_actor(self._coordinator_name, self._namespace)
+            self._coordinator = ray.get_actor(self._coordinator_name, self._settings.namespace)
         self._coordinator.report.remote(*progress)
+
+    def _home(self) -> Link:
+        # It makes replicas of this class, so it cannot be imported above.
+        backend = importlib.import_module("aiecs_ray.ray_backend")
+        return backend.connect(None, self._settings, num_cpus=None, object_store_memory=None)  # type: ignore[no-any-return]
+
+
+def _allowance() -> Allowance | None:
+    attempt = current()
+    return None if attempt is None else attempt.output
 
 
 def _put_own_files_first() -> None:
@@ -88,13 +131,21 @@ def _put_own_files_first() -> None:
 class RayReplica:
     """A replica, as the coordinator holds it."""
 
-    def __init__(self, actor: Any) -> None:
+    def __init__(self, actor: Any, node: str, memory: int | None = None) -> None:
         # Ray types a handle as its class, on which ``.remote`` does not type-check.
         self._actor = actor
+        self._own_node = node
+        self._memory = memory
+        self._where: Whereabouts | None = None
+        self.node = ""
 
     async def start(self) -> ErrorInfo | None:
         """Wait until the tool is built."""
-        return await self._get(self._actor.start.remote())  # type: ignore[no-any-return]
+        where, built = self._actor.where.remote(), self._actor.start.remote()
+        self._where = await self._get(where)
+        assert self._where is not None
+        self.node = self._where.node
+        return await self._get(built)  # type: ignore[no-any-return]
 
     async def send(self, work: Work, *, stream: bool) -> AsyncIterator[list[Outcome]]:
         """Run ``work``; large values stay in the object store and belong to this process."""
@@ -115,7 +166,7 @@ class RayReplica:
                     larges = await anext(generator)
                 yield [_with_reference(outcome, larges) for outcome in outcomes]
         except ray.exceptions.RayError as error:
-            raise ReplicaDied(cause_of_death(error)) from error
+            raise _death(error, self._memory) from error
 
     async def status(self) -> Sequence[Running]:
         """Return what is running now."""
@@ -130,14 +181,31 @@ class RayReplica:
         return await self._get(self._actor.collect.remote(work))  # type: ignore[no-any-return]
 
     def kill(self) -> None:
-        """End the process."""
+        """End the process; on this node at once, also one that is stopped, with those that it started."""
         ray.kill(self._actor)
+        if self._where is not None and self._where.node == self._own_node:
+            end_process(self._where)
+
+    async def remains(self) -> Remains:
+        """Wait until the process has ended, and return what it left on its node."""
+        where = self._where
+        if where is None or not where.path:
+            return Remains()
+        if where.node == self._own_node:
+            return await asyncio.to_thread(take_remains, where, REMAINS_WAIT)
+        there = NodeAffinitySchedulingStrategy(where.node, soft=False)
+        try:
+            async with asyncio.timeout(2 * REMAINS_WAIT):
+                task = ray.remote(take_remains).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+                return await task.remote(where, REMAINS_WAIT)
+        except (ray.exceptions.RayError, TimeoutError):
+            return Remains()  # the node is gone, and with it what its processes had written
 
     async def _get(self, reference: Any) -> Any:
         try:
             return await reference
         except ray.exceptions.RayError as error:
-            raise ReplicaDied(cause_of_death(error)) from error
+            raise _death(error, self._memory) from error
 
 
 def _with_reference(outcome: Outcome, larges: Any) -> Outcome:
@@ -146,16 +214,44 @@ def _with_reference(outcome: Outcome, larges: Any) -> Outcome:
     return outcome
 
 
+_OUT_OF_MEMORY = ("low on memory", "out of memory", "out-of-memory", "memory usage threshold")
+"""How Ray's texts say that its monitor killed a process; there is a class for it only where it killed a task."""
+
+
+def _death(error: ray.exceptions.RayError, memory: int | None) -> ReplicaDied:
+    if isinstance(error, ray.exceptions.OutOfMemoryError) or _ran_out_of_memory(error):
+        asked = "the tool asks for no memory=" if memory is None else f"the tool asks for memory={memory}"
+        return ReplicaDied(f"its node ran out of memory, and it was killed ({asked}; say what it needs)")
+    return ReplicaDied(cause_of_death(error))
+
+
+def _ran_out_of_memory(error: BaseException) -> bool:
+    # A process that ended unexpectedly lists it among its common causes, as one that is possible.
+    said = str(error).lower().partition("some common causes")[0]
+    return isinstance(error, ray.exceptions.RayActorError) and any(words in said for words in _OUT_OF_MEMORY)
+
+
 def cause_of_death(error: BaseException) -> str:
     """Return one line that says what a replica died of, as far as Ray knows."""
-    if isinstance(error, ray.exceptions.OutOfMemoryError):
-        return "it was killed because its node ran out of memory (declare memory= on the tool)"
+    text = str(error)
+    if isinstance(error, ray.exceptions.OutOfDiskError | ray.exceptions.ObjectStoreFullError):
+        return f"its result found no room: {' '.join(text.split())[:300]}"
     if isinstance(error, ray.exceptions.RaySystemError | ray.exceptions.RayTaskError):
-        return f"it answered with an error: {str(error).splitlines()[-1][:300]}"
-    for line in str(error).splitlines():
-        if "error code" in line.lower() or "died" in line.lower() or "signal" in line.lower():
-            return line.strip()[:300]
-    return type(error).__name__
+        return f"it answered with an error: {text.splitlines()[-1][:300]}"
+    return _exit_detail(text) or type(error).__name__
+
+
+def _exit_detail(text: str) -> str:
+    """Return what Ray's text says of the end of a process, empty when that is nothing."""
+    _, named, detail = text.partition("exit detail: ")
+    if "connection error code 2" in detail:
+        return "its process was killed (SIGKILL, by hand or by the kernel for want of memory) or left with os._exit"
+    if named:
+        return detail.splitlines()[0].partition("Some common causes")[0].strip()[:300]
+    told = (
+        line for line in text.splitlines() if any(word in line.lower() for word in ("error code", "died", "signal"))
+    )
+    return next(told, "").strip()[:300]
 
 
 def fetch_one(reference: RayRef) -> Packed:
@@ -167,9 +263,9 @@ class _CacheLink:
     def __init__(self, actor: Any) -> None:
         self._actor = actor
 
-    async def get_many(self, keys: Sequence[str]) -> list[CacheEntry | None]:
+    async def get_many(self, keys: Sequence[str], operations: Sequence[str]) -> list[CacheEntry | None]:
         try:
-            return await self._actor.get_many.remote(keys)  # type: ignore[no-any-return]
+            return await self._actor.get_many.remote(keys, operations)  # type: ignore[no-any-return]
         except ray.exceptions.RayError as error:
             # Without its cache the runtime is slower, not wrong.
             logger.warning("the cache does not answer, so nothing is taken from it: %s", type(error).__name__)
@@ -177,6 +273,29 @@ class _CacheLink:
 
     def put_many(self, entries: Sequence[CacheEntry]) -> None:
         self._actor.put_many.remote(entries).future().add_done_callback(_warn_if_failed)
+
+    def note(self, notes: Sequence[Note]) -> None:
+        self._actor.note.remote(notes)
+
+    async def explain(self, parts: KeyParts, operation: str, key: str) -> dict[str, Any]:
+        try:
+            return await self._actor.explain.remote(parts, operation, key)  # type: ignore[no-any-return]
+        except ray.exceptions.RayError as error:
+            raise RuntimeUnavailableError(f"the cache does not answer: {cause_of_death(error)}") from error
+
+
+class RayHistoryLink:
+    """The coordinator's way to the history."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    async def append(self, batch: bytes) -> None:
+        """Return when a batch is written."""
+        try:
+            await self._actor.append.remote(batch)
+        except ray.exceptions.RayError as error:
+            raise HistoryGone(cause_of_death(error)) from error
 
 
 def _warn_if_failed(done: concurrent.futures.Future[None]) -> None:
@@ -190,10 +309,9 @@ class RayBackend:
     def __init__(self, settings: Settings, name: str, cache: Any) -> None:
         self._settings = settings
         self._name = name
+        self._node = str(ray.get_runtime_context().get_node_id())
         self.cache: CacheLink = _CacheLink(cache)
-        # Ray's stubs know neither concurrency groups nor what a class becomes.
-        decorate: Any = ray.remote
-        self._class = decorate(concurrency_groups={"ctl": 1})(_ReplicaActor)
+        self._classes: dict[str, Any] = {}
 
     def create(self, spec: ToolSpec) -> RayReplica:
         """Begin to make a replica."""
@@ -211,10 +329,17 @@ class RayBackend:
                 chosen[name] = dict(options[name]) if name == "resources" else options[name]
         if options.get("runtime_env"):
             chosen["runtime_env"] = dict(options["runtime_env"])
-        actor = self._class.options(**chosen).remote(
-            spec, self._name, self._settings.namespace, self._settings.inline_limit
-        )
-        return RayReplica(actor)
+        actor = self._class(spec.name).options(**chosen).remote(spec, self._name, self._settings.model_dump())
+        return RayReplica(actor, self._node, options.get("memory"))
+
+    def _class(self, tool: str) -> Any:
+        """Return the actor class of a tool: Ray shows its name as that of the process."""
+        if tool not in self._classes:
+            # Ray's stubs know neither concurrency groups nor what a class becomes.
+            decorate: Any = ray.remote
+            named = type(f"Replica_{tool}", (_ReplicaActor,), {"__module__": __name__})
+            self._classes[tool] = decorate(concurrency_groups={"ctl": 1})(named)
+        return self._classes[tool]
 
     async def nodes(self) -> Sequence[Mapping[str, float]]:
         """Return the total resources of each node that is alive."""

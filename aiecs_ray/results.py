@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from aiecs_ray.packing import Packed
 
 
+LOST = "ResultLostError"
+
+
 class Opened:
     """The value or the error of one step."""
 
@@ -23,6 +26,11 @@ class Opened:
 
     def __init__(self, settled: Settled, value: Any, error: ErrorInfo | None) -> None:
         self.settled, self.value, self.error = settled, value, error
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the step completed and its value is gone."""
+        return self.settled.status == "completed" and self.error is not None and self.error.type_name == LOST
 
 
 def open_all(settled: Sequence[Settled], fetch: Callable[[Sequence[Any]], list[Packed | Exception]]) -> list[Opened]:
@@ -37,8 +45,7 @@ def open_all(settled: Sequence[Settled], fetch: Callable[[Sequence[Any]], list[P
 
 
 def _is_reference(step: Settled) -> bool:
-    payload = step.payload
-    return step.status == "completed" and not (type(payload) in (bytes, packing.Packed) or packing.inline(payload))
+    return step.status == "completed" and not packing.is_small(step.payload)
 
 
 def _open(step: Settled, fetched: Packed | Exception | None) -> Opened:
@@ -49,7 +56,7 @@ def _open(step: Settled, fetched: Packed | Exception | None) -> Opened:
             raise fetched  # noqa: TRY301  # told apart below, like every other way in which a value can be gone
         value = packing.from_payload(step.payload) if fetched is None else packing.unpack(fetched)
     except Exception as error:  # noqa: BLE001  # reading a value runs its class's code, which may raise anything
-        lost = "ResultLostError" if error is fetched else "ResultInvalidError"
+        lost = LOST if error is fetched else "ResultInvalidError"
         text = f"the result cannot be read: {type(error).__name__}: {failures.text_of(error)}"
         return Opened(step, None, ErrorInfo("E003", text, lost, (lost,)))
     return Opened(step, value, None)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from aiecs_ray.context import Context
+from aiecs_ray.errors import InvalidInputError
 from aiecs_ray.messages import Limits, Mode, RetryOptions, RunRequest, ToolSpec
+from aiecs_ray.quoting import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,6 +53,8 @@ class RunOptions:
     """Results that ``$result[i]`` reads instead of this run's own (C-07)."""
     references: bool = True
     """False where every operation stands alone; one that refers to another is wrong then."""
+    calls: tuple[str, ...] = ()
+    """The operations inside of which this is asked for, outermost first."""
     tolerate: tuple[type[AiecsError], ...] = ()
     """Errors of one operation that become its result, instead of refusing the whole list."""
 
@@ -61,3 +65,14 @@ class Prepared(NamedTuple):
     request: RunRequest
     tools: dict[str, ToolSpec]
     specs: list[str]
+
+
+def checked_mode(mode: Any) -> Mode:
+    """Return ``mode``.
+
+    Raises:
+        InvalidInputError: there is no such mode.
+    """
+    if mode not in get_args(Mode):
+        raise InvalidInputError(f"mode must be one of {', '.join(get_args(Mode))}, got {shorten(mode)}")
+    return mode  # type: ignore[no-any-return]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aiecs_ray.output import Allowance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,9 +35,20 @@ class Attempt:
     user_id: str = ""
     task_id: str = ""
     step: int | None = None
+    calls: tuple[str, ...] = ()
+    """The operations that led to this one, each called by the one before it; the last is this one itself."""
+    home: Callable[[], Any] | None = None
+    """Opens a way to the coordinator that runs this."""
+    output: Allowance = field(default_factory=Allowance)
+    """What it may still print."""
 
 
 _current: ContextVar[Attempt | None] = ContextVar("aiecs_ray_attempt", default=None)
+
+
+def current() -> Attempt | None:
+    """Return the operation that runs in this context, None outside of one."""
+    return _current.get()
 
 
 def progress(done: float, total: float | None = None, message: str = "") -> None:

@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import secrets
 import threading
 import weakref
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from aiecs_ray import nesting
+from aiecs_ray.cache_view import CacheView
 from aiecs_ray.catalog import Catalog
 from aiecs_ray.collector import undisturbed
 from aiecs_ray.context import Context
 from aiecs_ray.controls import Controls
 from aiecs_ray.errors import DSLEvaluationError, InvalidInputError, RuntimeUnavailableError
-from aiecs_ray.messages import Limits
+from aiecs_ray.forks import close_own, refuse_forked
+from aiecs_ray.history import HistoryView
+from aiecs_ray.interrupts import wind_up
+from aiecs_ray.messages import Limits, check_protocol
 from aiecs_ray.operation import seconds
+from aiecs_ray.packing import is_small
 from aiecs_ray.prepare import Preparer
-from aiecs_ray.proxies import CacheView, Tools
+from aiecs_ray.proxies import Tools
 from aiecs_ray.quoting import shorten
 from aiecs_ray.registry import DEFAULT
 from aiecs_ray.results import Opened, open_all, to_step_result, to_value
 from aiecs_ray.run import Run
-from aiecs_ray.run_options import Handle, Prepared, RunOptions
-from aiecs_ray.streaming import stream_map
+from aiecs_ray.run_options import Handle, Prepared, RunOptions, checked_mode
+from aiecs_ray.streaming import check_map, stream_map
 
 if TYPE_CHECKING:
     import concurrent.futures
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from aiecs_ray.actors.coordinator import Answer
@@ -37,11 +43,11 @@ if TYPE_CHECKING:
     from aiecs_ray.definition import ToolDef
     from aiecs_ray.messages import CacheMode, Mode, Settled
     from aiecs_ray.model import TaskStepResult
+    from aiecs_ray.packing import Packed
     from aiecs_ray.registry import Registry
 
-GOODBYE = 2.0
+GOODBYE = 5.0
 """Seconds that closing waits for the coordinator."""
-_MODES = ("sequence", "parallel", "batch")
 
 
 class Runtime(Controls):
@@ -68,6 +74,7 @@ class Runtime(Controls):
         self._link = link
         self._settings = settings
         self._closed = False
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self._sent: set[str] = set()
         self._client = secrets.token_hex(8)
@@ -85,7 +92,8 @@ class Runtime(Controls):
         )
         self.tools = Tools(self)
         self.cache = CacheView(self)
-        self._finalizer = weakref.finalize(self, link.close)
+        self.history = HistoryView(self.history_request)
+        self._finalizer = weakref.finalize(self, close_own, link, self._process)
 
     # --- life ----------------------------------------------------------------------------------------------
 
@@ -95,7 +103,12 @@ class Runtime(Controls):
         return self._link.address
 
     def close(self) -> None:
-        """Let go of the cluster; a private one ends with everything in it. Closing twice is harmless."""
+        """Let go of the cluster; a private one ends with everything in it. Closing twice is harmless.
+
+        In a process forked from the one that made the runtime it does nothing.
+        """
+        if self._process != os.getpid():
+            return
         if not self._closed:
             self._closed = True
             # A coordinator that is gone, or hangs, need not be told.
@@ -163,7 +176,7 @@ class Runtime(Controls):
             RunLostError: the coordinator was restarted.
         """
         limits, context = Limits("", rate, concurrency), Context(user_id, task_id)
-        options = RunOptions(_mode(mode), context, stop_on_failure, keep, deadline, cache, limits=limits)
+        options = RunOptions(checked_mode(mode), context, stop_on_failure, keep, deadline, cache, limits=limits)
         prepared = self.prepare(operations, options)
         if on_step is not None:
             return self.start(prepared).follow(on_step)
@@ -191,16 +204,19 @@ class Runtime(Controls):
         A run with ``detach`` goes on when this client is gone; another finds it with ``attach(run.id)``.
         """
         limits, context = Limits("", rate, concurrency), Context(user_id, task_id)
-        options = RunOptions(_mode(mode), context, stop_on_failure, keep, deadline, cache, detach, limits=limits)
+        options = RunOptions(checked_mode(mode), context, stop_on_failure, keep, deadline, cache, detach, limits=limits)
         return self.start(self.prepare(operations, options))
 
     def attach(self, run_id: str) -> Run:
         """Return a run that was submitted before, here or by another client.
 
         Raises:
+            InvalidInputError: it is no text.
             RunLostError: the coordinator that held it was restarted.
             ResultExpiredError: it is not kept any more.
         """
+        if type(run_id) is not str:
+            raise InvalidInputError(f"a run's id is a text, got {shorten(run_id)}")
         status = self.request("status", run_id)
         return Run(self, run_id, list(status.specs))
 
@@ -264,12 +280,7 @@ class Runtime(Controls):
             user_id: with ``task_id`` the context.
             task_id: see ``user_id``.
         """
-        if on_error not in ("raise", "return"):
-            raise InvalidInputError(f"on_error must be 'raise' or 'return', got {shorten(on_error)}")
-        if window is not None and (type(window) is not int or window < 1):
-            raise InvalidInputError(f"window must be a whole number from 1 on, got {shorten(window)}")
-        if not isinstance(params, Iterable):
-            raise InvalidInputError(f"params must be an iterable of dicts, got {shorten(params)}")
+        check_map(params, window, on_error)
         # Each element stands alone: it cannot refer to others, and what is wrong with it is its own error.
         tolerate = (InvalidInputError, DSLEvaluationError)
         context = Context(user_id, task_id)
@@ -300,6 +311,7 @@ class Runtime(Controls):
     def prepare(self, operations: Any, options: RunOptions) -> Prepared:
         """Check a list of operations and make a request of it."""
         self._check_open()
+        options = nesting.inside(options)
         if self._timeouts:
             options = dataclasses.replace(options, timeouts={**self._timeouts, **options.timeouts})
         return self._preparer.prepare(operations, options)
@@ -311,7 +323,7 @@ class Runtime(Controls):
             answer = future.result()
         except BaseException:
             if not future.done():
-                self.cancel(prepared)
+                wind_up(self.cancel(prepared), f"{self.incarnation}-{prepared.request.token}")
             raise
         return self.open_answer(answer, prepared)
 
@@ -338,19 +350,25 @@ class Runtime(Controls):
             self._greet()
             answer = self.request("execute", prepared.request, tuple(prepared.tools.values()))
         assert answer.page is not None
-        opened = self.open(answer.page.settled)
-        following = answer.page.following
-        while following is not None:
-            page = self.request("results", answer.run, following)
-            opened.extend(self.open(page.settled))
-            following = page.following
-            if following is None:
-                self._link.request("release", answer.run)
+        page = answer.page
+        opened = self.open(answer.run, range(len(page.settled)), page.settled)
+        kept = page.following is not None or not all(is_small(settled.payload) for settled in page.settled)
+        while page.following is not None:
+            page = self.request("results", answer.run, page.following)
+            opened.extend(self.open(answer.run, range(len(opened), len(opened) + len(page.settled)), page.settled))
+        if kept:
+            self._link.request("release", answer.run)
         return opened
 
-    def open(self, settled: Sequence[Settled]) -> list[Opened]:
-        """Return the values and errors of some steps."""
-        return open_all(settled, self._link.fetch)
+    def open(self, run: str, steps: Sequence[int], settled: Sequence[Settled]) -> list[Opened]:
+        """Return the values and errors of some steps; a large value that was lost is made anew, if it may be."""
+        opened = open_all(settled, self._link.fetch)
+        lost = [place for place, one in enumerate(opened) if one.is_lost]
+        if lost:
+            again = open_all(self.request("remake", run, [steps[place] for place in lost]), self._link.fetch)
+            for place, one in zip(lost, again, strict=True):
+                opened[place] = one
+        return opened
 
     def request(self, method: str, *args: Any) -> Any:
         """Call the coordinator and wait for its answer."""
@@ -362,14 +380,33 @@ class Runtime(Controls):
         self._check_open()
         return self._link.request(method, *args)
 
-    def cache_request(self, method: str, *args: Any) -> Any:
-        """Call the cache and wait for its answer."""
+    def cache_request(self, method: str, *args: Any, timeout: float | None = None) -> Any:
+        """Call the cache and wait for its answer, for ``timeout`` seconds at most."""
         self._check_open()
-        return self._link.cache_request(method, *args).result()
+        return self._link.cache_request(method, *args).result(timeout)
+
+    def share(self, packed: Packed) -> Any:
+        """Return the form in which a packed value travels: what is large is put where everybody can read it."""
+        self._check_open()
+        return self._preparer.parameters.payload(packed)
+
+    def fetch(self, reference: Any) -> Packed:
+        """Return the large value of a reference; raises what the backend says of one that is gone."""
+        self._check_open()
+        (packed,) = self._link.fetch([reference])
+        if isinstance(packed, Exception):
+            raise packed
+        return packed
+
+    def history_request(self, method: str, *args: Any) -> Any:
+        """Call the history, which first hears of everything that has happened, and wait for its answer."""
+        self.request("write_history")
+        return self._link.history_request(method, *args).result()
 
     def _greet(self) -> dict[str, Any]:
         """Introduce this client to the coordinator; again, when that was restarted."""
         hello: dict[str, Any] = self.request("hello", self._client, self._link.lease())
+        check_protocol(hello["protocol"])
         self.incarnation = hello["incarnation"]
         return hello
 
@@ -382,9 +419,4 @@ class Runtime(Controls):
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeUnavailableError("the runtime was closed; connect again with aiecs_ray.connect()")
-
-
-def _mode(mode: str) -> Any:
-    if mode not in _MODES:
-        raise InvalidInputError(f"mode must be one of {', '.join(_MODES)}, got {shorten(mode)}")
-    return mode
+        refuse_forked(self._process)

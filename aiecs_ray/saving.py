@@ -39,7 +39,7 @@ async def follow(runtime: Runtime, run: Run) -> AsyncIterator[tuple[int, Opened]
         steps = [event.step for event in events if event.kind in ENDED]
         if steps:
             settled = await asyncio.wrap_future(runtime.request_nowait("result_of", run.id, steps))
-            for step, opened in zip(steps, await asyncio.to_thread(runtime.open, settled), strict=True):
+            for step, opened in zip(steps, await asyncio.to_thread(runtime.open, run.id, steps, settled), strict=True):
                 yield step, opened
         if last:
             return

@@ -48,6 +48,8 @@ class PoolView(NamedTuple):
     """Earliest time of the next start, after replicas died."""
     blocked_since: float | None = None
     """Since when work waits that no ready replica takes."""
+    nested: bool = False
+    """Operations wait for this work, and hold CPUs that they do not use meanwhile."""
 
 
 class Decision(NamedTuple):
@@ -58,6 +60,8 @@ class Decision(NamedTuple):
     give_back: tuple[str, ...] = ()
     wake_at: float | None = None
     """When to decide again, if nothing happens before."""
+    borrow: tuple[str, ...] = ()
+    """Tools to start a replica of that takes no CPU: those who wait for it have it already."""
 
 
 def fits_a_node(needs: Mapping[str, float], nodes: Iterable[Mapping[str, float]]) -> bool:
@@ -74,13 +78,15 @@ def decide(pools: Sequence[PoolView], free: Mapping[str, float], now: float) -> 
 
     ``free`` is what the cluster has beyond the replicas there are. A tool that has work and no replica comes first;
     for it, the replica that has been idle longest is stopped, or, when none is idle, the tool with most replicas
-    gives one back after its present work.
+    gives one back after its present work. For a replica that only fills up a minimum no other tool goes below its own:
+    two of them would take the room from each other for ever.
     """
     room = _Room(dict(free), sorted((replica.since, replica.id, pool) for pool in pools for replica in pool.idle))
     start: list[str] = []
     give_back: list[str] = []
+    borrow: list[str] = []
     wake: list[float] = []
-    for pool in sorted(pools, key=lambda view: view.replicas):
+    for pool in sorted(pools, key=lambda view: (view.replicas, not view.queued)):
         wanted = _wanted(pool, now)
         if pool.blocked_since is not None and pool.replicas < pool.most:
             wake.append(max(pool.blocked_since + PATIENCE, now + PATIENCE / 2))
@@ -91,10 +97,14 @@ def decide(pools: Sequence[PoolView], free: Mapping[str, float], now: float) -> 
         while started < wanted and room.make(pool):
             started += 1
         start.extend([pool.key] * started)
-        if wanted and not started and not pool.replicas:
-            give_back.extend(_giver(pools, pool, room.lacking(pool)))
+        if wanted and not started and pool.queued and not pool.replicas:
+            if pool.nested and room.lacking(pool) == {"CPU"}:
+                borrow.append(pool.key)
+            else:
+                give_back.extend(_giver(pools, pool, room.lacking(pool)))
     wake.extend(room.retire(now))
-    return Decision(tuple(start), tuple(room.stop), tuple(dict.fromkeys(give_back)), min(wake, default=None))
+    back = tuple(dict.fromkeys(give_back))
+    return Decision(tuple(start), tuple(room.stop), back, min(wake, default=None), tuple(borrow))
 
 
 class _Room:
@@ -150,7 +160,7 @@ class _Room:
         for _, replica, owner in self._idle:
             if replica in self.stop or owner.queued:
                 continue
-            if pool.replicas and self._remaining(owner) <= owner.least:
+            if (pool.replicas or not pool.queued) and self._remaining(owner) <= owner.least:
                 continue
             if any(owner.needs.get(name, 0.0) for name in lacking):
                 return replica, owner

@@ -5,14 +5,15 @@ from __future__ import annotations
 import concurrent.futures
 import time
 from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from aiecs_ray.errors import AiecsError, InvalidParamsError
+from aiecs_ray.errors import AiecsError, InvalidInputError, InvalidParamsError
 from aiecs_ray.quoting import shorten
 from aiecs_ray.results import to_error, to_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from aiecs_ray.client import Client
     from aiecs_ray.run_options import Prepared, RunOptions
@@ -100,6 +101,20 @@ class _Map:
         if time.monotonic() - part.sent_at < QUICK:
             self._size = min(self._size * 2, self._most)
         return part
+
+
+def check_map(params: object, window: object, on_error: object) -> None:
+    """Raise unless a map can be made of these.
+
+    Raises:
+        InvalidInputError: one of them is wrong.
+    """
+    if on_error not in ("raise", "return"):
+        raise InvalidInputError(f"on_error must be 'raise' or 'return', got {shorten(on_error)}")
+    if window is not None and (type(window) is not int or window < 1):
+        raise InvalidInputError(f"window must be a whole number from 1 on, got {shorten(window)}")
+    if not isinstance(params, Iterable):
+        raise InvalidInputError(f"params must be an iterable of dicts, got {shorten(params)}")
 
 
 def stream_map(  # noqa: PLR0913  # what rt.map was asked

@@ -54,7 +54,7 @@ def operation(
     retry: RetryOptions | Mapping[str, Any] | None = None,
     idempotent: bool = True,
     cache: bool | None = None,
-    ttl: float | None = None,
+    ttl: float | Callable[[Any], float | None] | None = None,
     scope: Scope = "task",
     writable: Iterable[str] = (),
     fingerprint: Mapping[str, Fingerprint] | None = None,

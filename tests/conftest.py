@@ -15,12 +15,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-SETTINGS = {"inprocess": Settings(grace=0.1), "ray": Settings(grace=0.3)}
+SETTINGS = {"inprocess": Settings(grace=0.1, init_pause=0), "ray": Settings(grace=0.3, init_pause=0)}
 BACKENDS = ("inprocess", pytest.param("ray", marks=pytest.mark.ray))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep the history out of the home folder of whoever runs the tests."""
+    folder = tmp_path_factory.mktemp("state")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[str]:
+def ray_cluster(own_state: Path) -> Iterator[str]:  # noqa: ARG001  # Ray's processes inherit it
     """Start Ray and return its address."""
     importlib.import_module("aiecs_ray.ray_cluster")  # it says how Ray's workers start, before Ray is imported
     ray: Any = importlib.import_module("ray")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from tests.docs.pages import Block
 
-KINDS = {"", "bash", "mermaid", "python", "python ray", "text", "toml"}
+KINDS = {"", "bash", "mermaid", "python", "python ray", "text", "toml", "yaml"}
 WITH_CODE = [page for page in PAGES if any(block.kind.startswith("python") for block in blocks(page))]
 WITH_RAY = [page for page in WITH_CODE if page == README or any(block.kind == "python ray" for block in blocks(page))]
 

@@ -31,4 +31,7 @@ def test_a_bug_names_tests_that_exist(mutant: Mutant) -> None:
         assert (ROOT / path).exists()
         if name:
             text = (ROOT / path).read_text(encoding="utf-8")
-            assert re.search(rf"^(async )?def {name}\(", text, re.MULTILINE)
+            function, _, case = name.partition("[")
+            assert re.search(rf"^(async )?def {function}\(", text, re.MULTILINE)
+            if row := re.search(r"row-(\d+)-(.+)\]", case):
+                assert f'@row({int(row[1])}, "{row[2]}"' in text

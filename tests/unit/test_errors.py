@@ -38,6 +38,7 @@ MADE: dict[str, AiecsError] = {
     ),
     "DatabaseError": errors.DatabaseError("down", "OperationalError", "Traceback ...", ("OperationalError",)),
     "RetryExhaustedError": errors.RetryExhaustedError("reset", "ConnectionResetError", "", ("ConnectionResetError",)),
+    "ReentrancyError": errors.ReentrancyError("a.save", ("a.load", "b.read"), 8),
     "BusyError": errors.BusyError("9 operations are waiting", 2.5),
     "CircuitOpenError": errors.CircuitOpenError("The circuit of t.op is open", 12.34),
     "UncacheableValueError": errors.UncacheableValueError("[0]['a']", "shop:Order", "no encoding"),
@@ -72,6 +73,10 @@ TEXTS = {
     "OperationFailedError": "no",
     "DatabaseError": "down",
     "RetryExhaustedError": "reset",
+    "ReentrancyError": (
+        "Tool 'a' is called by its own operation, which it would wait for: a.load -> b.read -> a.save "
+        "(call the method itself, or move one of the two to another tool)"
+    ),
     "BusyError": "9 operations are waiting; try again in 2.5 s",
     "CircuitOpenError": "The circuit of t.op is open; try again in 12.3 s",
     "UncacheableValueError": "A value of type shop:Order at [0]['a'] has no cache key: no encoding",

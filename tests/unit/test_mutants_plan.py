@@ -31,7 +31,7 @@ def test_a_step_lost_before_it_began_has_had_no_attempt() -> None:
     plan = begun(PlanStep("t.op", retry=TWICE))
     out(plan, 0)
 
-    actions = plan.lost(0, LOST, started=False)
+    actions = plan.lost(0, LOST, started=False, guilty=False)
 
     assert actions.ready == [0]
     assert plan.tries(0) == 0

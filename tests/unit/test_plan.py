@@ -372,7 +372,7 @@ def test_a_step_that_was_stopped_for_the_sake_of_another_is_offered_again() -> N
 def test_a_step_lost_before_it_started_is_offered_again_and_not_counted(*, idempotent: bool) -> None:
     plan = begun(steps_of((), idempotent=idempotent, retry=RetryOptions(attempts=1)))
 
-    actions = plan.lost(0, LOST, started=False)
+    actions = plan.lost(0, LOST, started=False, guilty=False)
 
     assert actions == Actions(ready=[0])
     assert plan.tries(0) == 0
@@ -413,7 +413,7 @@ def test_the_steps_of_a_lost_chain_wait_for_each_other_again() -> None:
     plan.begin()
     plan.handed([0, 1])
 
-    first, second = plan.lost(0, LOST, started=True), plan.lost(1, LOST, started=False)
+    first, second = plan.lost(0, LOST, started=True), plan.lost(1, LOST, started=False, guilty=False)
 
     assert (first.ready, second.ready) == ([0], [])
     assert plan.state(1) is State.WAITING
@@ -561,7 +561,7 @@ def test_a_step_that_never_began_in_a_cancelled_run_counts_no_attempt() -> None:
     plan.handed([0])
     plan.cancel("enough")
 
-    actions = plan.lost(0, LOST, started=False)
+    actions = plan.lost(0, LOST, started=False, guilty=False)
 
     assert messages(actions) == {0: "enough"}
     assert plan.tries(0) == 0
@@ -692,7 +692,7 @@ def news(plan: Plan, step: int) -> list[Actions]:
         plan.failed(step, PASSING),
         plan.timed_out(step, LATE),
         plan.lost(step, LOST, started=True),
-        plan.lost(step, LOST, started=False),
+        plan.lost(step, LOST, started=False, guilty=False),
         plan.stopped(step),
         plan.returned(step),
     ]

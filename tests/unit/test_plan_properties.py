@@ -20,6 +20,7 @@ BLOCKS, PER_BLOCK = 20, 500
 
 PASSING = ErrorInfo("E003", "reset by peer", "ConnectionResetError", ("ConnectionResetError", "ConnectionError"))
 LASTING = ErrorInfo("E003", "no such column", "KeyError", ("KeyError", "LookupError"))
+HALF = 0.5
 LOST = ErrorInfo("E003", "a replica died: SIGKILL", "ReplicaLostError", ("ReplicaLostError",))
 LATE = ErrorInfo("E002", "timed out after 1s", "OperationTimeoutError", ("OperationTimeoutError",))
 REFUSAL = ErrorInfo("E003", "no such tool", "ToolInitError", ("ToolInitError",))
@@ -67,6 +68,8 @@ class Simulation:
         self.noted: set[int] = set()
         self.tries = [0] * len(self.steps)
         self.bodies = [0] * len(self.steps)
+        self.doubted: set[int] = set()
+        """Steps that were lost in company: nobody knows whether they had begun."""
         self.spared = [0] * len(self.steps)
         """Bodies that were stopped for another step's sake, which is no attempt."""
         self.seen = [TaskStatus.PENDING] * len(self.steps)
@@ -244,13 +247,17 @@ class Simulation:
         self.flights.remove(flight)
         for place, step in enumerate(flight.open):
             begun = place < flight.begun
-            started = self.rng.choice((begun, None))
+            started, guilty = self.rng.choice((begun, None)), self.rng.random() < HALF
             if step not in self.ended:
-                if started is False:
+                repeated = started is False or (self.steps[step].idempotent and not self.winding_up)
+                if repeated and not guilty and started is not False:
+                    self.doubted.add(step)
+                if repeated and not guilty:
                     self.forget_try(step)
+                    self.spared[step] += begun
                 else:
                     self.count_try(step)
-            self.check_death(step, self.tries[step], started=started)
+            self.check_death(step, self.tries[step], started=started, guilty=guilty)
             self.noted.discard(step)
 
     def wait_is_over(self) -> None:
@@ -299,7 +306,9 @@ class Simulation:
             lambda: plan.failed(step, PASSING),
             lambda: plan.failed(step, LASTING),
             lambda: plan.timed_out(step, LATE),
-            lambda: plan.lost(step, LOST, started=self.rng.choice((True, False, None))),
+            lambda: plan.lost(
+                step, LOST, started=self.rng.choice((True, False, None)), guilty=self.rng.random() < HALF
+            ),
             lambda: plan.stopped(step),
             lambda: plan.returned(step),
         ]
@@ -343,7 +352,7 @@ class Simulation:
             return
         cause, spec, verb = int(skip[1]), skip[2], skip[3]
         assert status is TaskStatus.CANCELLED
-        assert skipped == (self.tries[step] == 0)
+        assert skipped == (self.tries[step] == 0 and step not in self.doubted)
         assert spec == f"t.s{cause}"
         assert cause not in self.skips, "the cause is the root, not another step that was skipped"
         assert verb == VERBS[self.ended[cause].status]
@@ -402,23 +411,21 @@ class Simulation:
         else:
             assert self.ended[step] == Ending(step, own, error)
 
-    def check_death(self, step: int, tries: int, *, started: bool | None) -> None:
+    def check_death(self, step: int, tries: int, *, started: bool | None, guilty: bool) -> None:
         was_ended, options = step in self.ended, self.steps[step].retry
         wound_up = self.winding_up
-        actions = self.plan.lost(step, LOST, started=started)
+        actions = self.plan.lost(step, LOST, started=started, guilty=guilty)
         self.take(actions)
         if was_ended:
             assert actions == Actions()
         elif wound_up:
             assert self.ended[step].status is wound_up
-        elif started is False:
-            assert step in self.ready or self.plan.state(step) is State.WAITING or step in self.skips
-        elif not self.steps[step].idempotent:
+        elif not self.steps[step].idempotent and started is not False:
             error = self.ended[step].error
             assert error is not None
             assert (error.code, error.type_name) == ("E003", "OutcomeUnknownError")
             assert error.message.startswith("Outcome unknown: a replica died: SIGKILL")
-        elif tries < options.attempts:
+        elif not guilty or tries < options.attempts:
             assert step in self.ready or self.plan.state(step) is State.WAITING or step in self.skips
         else:
             code = "E005" if tries > 1 else "E003"

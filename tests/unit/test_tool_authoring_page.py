@@ -38,7 +38,7 @@ def test_examples_run() -> None:
     for line, code in blocks():
         exec(compile("\n" * line + code, str(PAGE), "exec"), space)  # noqa: S102
 
-    assert len(blocks()) == 9
+    assert len(blocks()) == 10
 
 
 @pytest.mark.parametrize("kind", [options.OperationOptions, options.ToolOptions])

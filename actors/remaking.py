@@ -1,0 +1,200 @@
+"""Makes lost results anew: a large result dies with its node, and what made it can be run again."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from aiecs_ray.actors.tasks import Tasks
+from aiecs_ray.messages import ErrorInfo, EventKind, Input, RunRequest, Step
+from aiecs_ray.model import TaskStatus
+from aiecs_ray.packing import is_small
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from aiecs_ray.actors.run import Run
+    from aiecs_ray.messages import Settled
+
+ROUNDS = 3
+"""How often one result is made anew before the run does without it."""
+
+
+def closure(steps: Sequence[Step], lost: Iterable[int], at_hand: Callable[[int], bool]) -> list[int]:
+    """Return which steps have to run again, in their order: those whose results are lost, and what they need.
+
+    ``at_hand`` says of a step whether its result can be used.
+    """
+    again = set(lost)
+    pending = list(again)
+    while pending:
+        for source in steps[pending.pop()].inputs:
+            if source.kind == "step" and source.place not in again and not at_hand(source.place):
+                again.add(source.place)
+                pending.append(source.place)
+    return sorted(again)
+
+
+def request_again(request: RunRequest, again: Sequence[int], value: Callable[[int], Any]) -> RunRequest:
+    """Return the request that runs some steps of another again; ``value`` gives the results of the others."""
+    places = {step: place for place, step in enumerate(again)}
+    objects = list(request.objects)
+    known: dict[int, int] = {}
+
+    def moved(source: Input) -> Input:
+        if source.kind == "object":
+            return source
+        if source.place in places:
+            return source._replace(place=places[source.place])
+        if source.place not in known:
+            known[source.place] = len(objects)
+            objects.append(value(source.place))
+        return source._replace(kind="object", place=known[source.place])
+
+    steps = tuple(
+        request.steps[step]._replace(inputs=tuple(map(moved, request.steps[step].inputs)), after=()) for step in again
+    )
+    return dataclasses.replace(
+        request,
+        steps=steps,
+        # What is in the cache need not be made; nothing else about the key is known any more.
+        policies=tuple(policy._replace(cache="off") for policy in request.policies),
+        objects=tuple(objects),
+        object_ids=(None,) * len(objects),
+        mode="parallel",
+        stop_on_failure=True,
+        keep="all",
+        deadline=None,
+    )
+
+
+class Remaking:
+    """Makes the lost results of one run anew, each once however many ask for it."""
+
+    def __init__(self, run: Run, begin: Callable[[str, RunRequest], Run]) -> None:
+        self._run = run
+        self._begin = begin
+        self._under_way: dict[int, asyncio.Task[ErrorInfo | None]] = {}
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._inner: set[Run] = set()
+        self._tasks = Tasks()
+        self._rounds: dict[int, int] = {}
+
+    @property
+    def active(self) -> bool:
+        """Whether a step waits for something that is being made anew."""
+        return bool(self._waiting)
+
+    def cancel(self) -> None:
+        """Stop what is being made."""
+        for inner in self._inner:
+            inner.cancel()
+
+    def leave(self) -> RunRequest:
+        """Return what has to be kept of the request of a finished run, so that its large results can be made anew."""
+        run = self._run
+        large = [step for step, settled in enumerate(run.settled) if settled and not is_small(settled.payload)]
+        again = closure(run.request.steps, large, run.has_result) if large else []
+        if any(not run.policy(step).idempotent for step in again):
+            again = []
+        return run.request.without_inputs(set(again))
+
+    def wait_for(self, step: int, slot: int, payload: Any) -> bool:
+        """A step could not read an input: have it made anew, and run the step then; return whether that can be."""
+        source = self._run.request.steps[step].inputs[slot]
+        if source.kind != "step":
+            return False
+        waiting = self._run.set_aside(step)
+        task = self._tasks.spawn(self._make_for(waiting, source.place, payload))
+        # What waits keeps the run from ending, whatever becomes of its steps meanwhile.
+        self._waiting.add(task)
+        task.add_done_callback(self._go_on)
+        return True
+
+    def _go_on(self, done: asyncio.Task[None]) -> None:
+        self._waiting.discard(done)
+        self._run.resume([])
+
+    async def _make_for(self, waiting: Sequence[int], lost: int, payload: Any) -> None:
+        if self._run.result_at_hand(lost) is not payload:
+            # It was made anew since the step was sent.
+            self._run.resume(waiting)
+            return
+        error = await self._again(lost)
+        if error is None:
+            self._run.log.add(EventKind.STEP_REMADE, lost)
+            self._run.resume(waiting)
+            return
+        for step in waiting:
+            self._run.refused(step, error)
+
+    async def result_of(self, step: int) -> Settled:
+        """Make the lost result of a step anew; the step is failed in what is returned when that cannot be done."""
+        error = await self._again(step)
+        settled = self._run.settled[step]
+        assert settled is not None
+        return settled if error is None else settled._replace(status="failed", payload=None, error=error)
+
+    async def _again(self, step: int) -> ErrorInfo | None:
+        """Make the result of a step anew; return why it cannot be, or None."""
+        if step not in self._under_way:
+            task = self._under_way[step] = self._tasks.spawn(self._make(step))
+            task.add_done_callback(lambda _: self._under_way.pop(step))
+        return await asyncio.shield(self._under_way[step])
+
+    async def _make(self, step: int) -> ErrorInfo | None:
+        run, lost = self._run, {step}
+        while True:
+            again = closure(run.request.steps, lost, run.has_result)
+            for one in again:
+                self._rounds[one] = self._rounds.get(one, 0) + 1
+            if (reason := self._forbidden(again)) is not None:
+                return _result_lost(step, run.policy(step).spec, reason)
+            inner = self._begin(f"{run.id}/again-{step}", request_again(run.request, again, run.result_at_hand))
+            self._inner.add(inner)
+            try:
+                await inner.finished.wait()
+            finally:
+                self._inner.discard(inner)
+            if inner.status is TaskStatus.COMPLETED:
+                for one, settled in zip(again, inner.settled, strict=True):
+                    assert settled is not None
+                    run.replace_result(one, settled.payload)
+                return None
+            errors = {one: settled.error for one, settled in zip(again, inner.settled, strict=True) if settled}
+            gone = self._also_lost(errors) - lost
+            if not gone:
+                reason = next((error.message for error in errors.values() if error is not None), "it was cancelled")
+                return _result_lost(step, run.policy(step).spec, reason)
+            lost |= gone
+
+    def _also_lost(self, errors: Mapping[int, ErrorInfo | None]) -> set[int]:
+        """Return the steps whose results were needed for making others anew and are lost as well.
+
+        Which input it was a failure does not say: all large ones of the step are taken for lost.
+        """
+        run = self._run
+        return {
+            source.place
+            for step, error in errors.items()
+            if error is not None and error.type_name == "ResultLostError"
+            for source in run.request.steps[step].inputs
+            if source.kind == "step" and run.has_result(source.place) and not is_small(run.result_at_hand(source.place))
+        }
+
+    def _forbidden(self, again: Sequence[int]) -> str | None:
+        for step in again:
+            spec = self._run.policy(step).spec
+            if not self._run.policy(step).idempotent:
+                return f"step {step} ({spec}) is not idempotent, so it is not run again"
+            if self._run.request.steps[step].params == b"":
+                return f"the parameters of step {step} ({spec}) are not kept any more"
+            if self._rounds[step] > ROUNDS:
+                return f"it was lost {ROUNDS + 1} times"
+        return None
+
+
+def _result_lost(step: int, spec: str, reason: str) -> ErrorInfo:
+    text = f"The result of step {step} ({spec}) was lost with its node and cannot be made anew: {reason}"
+    return ErrorInfo("E003", text, "ResultLostError", ("ResultLostError",))

@@ -1,0 +1,75 @@
+"""Secrets in what is shown to people: which values are secret, and how they are masked."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretBytes, SecretStr
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from aiecs_ray.messages import ErrorInfo
+
+MASK = "********"
+_NAME = re.compile(r"passw|secret|token|api_?key|credential|private_?key|authorization|cookie", re.IGNORECASE)
+_SHORTEST = 4
+"""A shorter value is not searched for: it would stand in a text by chance."""
+_DEPTH = 8
+
+
+def names_secret(name: object) -> bool:
+    """Whether a value of this name is a secret.
+
+    >>> names_secret("db_password"), names_secret("path")
+    (True, False)
+    """
+    return _NAME.search(str(name)) is not None
+
+
+def secrets_in(params: object) -> tuple[str, ...]:
+    """Return the texts in ``params`` that must not be shown, the longest first.
+
+    These are values under a name that looks secret, at any depth, and those of pydantic's ``SecretStr``.
+
+    >>> secrets_in({"path": "a.csv", "auth": {"api_key": "k-12345"}})
+    ('k-12345',)
+    """
+    return tuple(sorted(dict.fromkeys(_secrets(params, _DEPTH, secret=False)), key=len, reverse=True))
+
+
+def _secrets(value: Any, depth: int, *, secret: bool) -> Iterator[str]:
+    kind = type(value)
+    if kind is SecretStr or kind is SecretBytes:
+        value, secret = value.get_secret_value(), True
+        kind = type(value)
+    if secret and kind is bytes:
+        value, kind = value.decode("utf-8", "replace"), str
+    if kind is str:
+        if secret and len(value) >= _SHORTEST:
+            yield value
+    elif depth and kind is dict:
+        for name, part in value.items():
+            yield from _secrets(part, depth - 1, secret=secret or (type(name) is str and names_secret(name)))
+    elif depth and (kind is list or kind is tuple):
+        for part in value:
+            yield from _secrets(part, depth - 1, secret=secret)
+
+
+def masked(info: ErrorInfo, secrets: Sequence[str]) -> ErrorInfo:
+    """Return ``info`` without ``secrets`` in its texts; an exception that may hold one stays behind.
+
+    >>> from aiecs_ray.messages import ErrorInfo
+    >>> masked(ErrorInfo("E003", "k-12345 is refused"), ["k-12345"]).message
+    '******** is refused'
+    """
+    if not secrets:
+        return info
+    message, trace, exception = info.message, info.traceback, info.exception
+    for secret in secrets:
+        message, trace = message.replace(secret, MASK), trace.replace(secret, MASK)
+        # Text inside a pickle is UTF-8; what is escaped there was masked in the message, or is not text.
+        if exception is not None and (secret.encode("utf-8", "surrogatepass") in exception or message != info.message):
+            exception = None
+    return info._replace(message=message, traceback=trace, exception=exception)
