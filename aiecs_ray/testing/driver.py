@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from aiecs_ray.errors import BusyError, ResultExpiredError
+from aiecs_ray.errors import BusyError, InvalidOperationsError, ResultExpiredError
 from aiecs_ray.testing.judge import judge_run, judge_start_of
 from aiecs_ray.testing.world import INCARNATION
 
@@ -99,18 +99,18 @@ class Driver:
             else:
                 answer = await self._coordinator.submit(plan.request, self._specs)
                 self._judge_stranger(plan, stranger=answer.stranger)
-        except BusyError:
+        except (BusyError, InvalidOperationsError):  # too much now, or ever
             self._world.note("busy")
             if plan.request.token == "run0" and len(plan.request.steps) <= self._world.scenario.settings.max_queued:
-                if self._coordinator._pools.queued() == 0:
-                    self._world.broken(f"{run_id} was refused although nothing waits")
+                if self._coordinator._backlog.open == 0:
+                    self._world.broken(f"{run_id} was refused although nothing is open")
             return None
         return self._coordinator._runs.get(run_id)
 
     async def _execute(self, plan: RunPlan) -> None:
         try:
             answer = await self._coordinator.execute(plan.request, self._specs)
-        except BusyError:
+        except (BusyError, InvalidOperationsError):  # too much now, or ever
             self._world.note("busy")
             return
         self._judge_stranger(plan, stranger=answer.stranger)

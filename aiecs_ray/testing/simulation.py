@@ -104,9 +104,12 @@ class _Simulation:
                     self._world.broken(f"{count} {what} are left in the pool of {pool.spec.name}")
         if coordinator._runs:
             self._world.broken(f"runs are left: {', '.join(coordinator._runs)}")
-        for name, gate in coordinator._gates.items():
-            if not gate.forgettable(now + 1e6):
+        gates, table = coordinator._guards.gates, coordinator._guards.table
+        for name, meter in (table._shared | table._meters).items():
+            if gates.waiting(meter) or not meter.is_fresh(now + 1e6):
                 self._world.broken(f"limit {name!r} still holds steps")
+        if coordinator._backlog.open:
+            self._world.broken(f"{coordinator._backlog.open} operations are still counted as open")
         for run in self._world.runs.values():
             if left := len(run._tasks._running):
                 self._world.broken(f"{left} tasks of {run.id} are left")
