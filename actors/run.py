@@ -56,7 +56,7 @@ class Run:
         """Steps that were under way with others when a replica died: they are sent again one by one."""
         self._tasks = Tasks()
         self._timers: list[asyncio.TimerHandle] = []
-        """Deadlines and waits; cancelled at the end, for a deadline far away would keep the run in memory until then."""
+        """Deadlines and waits; cancelled at the end, for one far away would keep the run in memory until then."""
         policies = request.policies
         self.plan = Plan(
             [_plan_step(step.inputs, step.after, policies[step.policy]) for step in request.steps],

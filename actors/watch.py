@@ -61,8 +61,8 @@ class Watch:
         except TimeoutError:
             # It does not even answer: its interpreter is held by a C call, or the process is stopped.
             step = next(iter(flight.open), None)
-            limit = math.inf if step is None else flight.limits.get(step, math.inf)
-            if step is not None and _runs(member, flight) and self._clock() - flight.touched >= limit:
+            patience = math.inf if step is None else flight.limits.get(step, math.inf)
+            if step is not None and _runs(member, flight) and self._clock() - flight.touched >= patience:
                 self._time_out(flight, step)
                 member.replica.kill()
             return shortest

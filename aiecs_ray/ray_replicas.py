@@ -209,8 +209,10 @@ class RayBackend:
                 chosen[name] = dict(options[name]) if name == "resources" else options[name]
         if options.get("runtime_env"):
             chosen["runtime_env"] = dict(options["runtime_env"])
-        actor = self._class(spec.name).options(**chosen).remote(
-            spec, self._name, self._settings.namespace, self._settings.inline_limit
+        actor = (
+            self._class(spec.name)
+            .options(**chosen)
+            .remote(spec, self._name, self._settings.namespace, self._settings.inline_limit)
         )
         return RayReplica(actor)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any, Self
 
-# First: it says how Ray's processes start.
-import aiecs_ray.ray_cluster  # noqa: F401
-from ray.cluster_utils import Cluster
+from aiecs_ray.ray_cluster import Cluster as _  # noqa: F401  # first: it says how Ray's processes start
+
+from ray.cluster_utils import Cluster  # isort: skip
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -40,7 +40,8 @@ class NodeCluster:
     def __init__(self, *nodes: dict[str, Any], seed: int = 0, head: dict[str, Any] | None = None) -> None:
         self._random = random.Random(seed)
         head_options = {"num_cpus": 0, "include_dashboard": False, **(head or {})}
-        self._cluster = Cluster(
+        # Ray does not type what it tests itself with.
+        self._cluster: Any = Cluster(
             initialize_head=True,
             head_node_args={"object_store_memory": STORE, "_system_config": dict(HEALTH), **head_options},
         )

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from aiecs_ray.testing.sim_backend import SimBackend
     from aiecs_ray.testing.world import World
 
+KILLING = 10.0
+"""Seconds for which random replicas are killed; what was retried must come to its end some time."""
+
 
 class Driver:
     """Plays the clients of one scenario."""
@@ -62,7 +65,7 @@ class Driver:
     async def _kill(self) -> None:
         """End random replicas, as a machine short of memory does."""
         world = self._world
-        while world.loop.time() < 10.0:  # noqa: ASYNC110  # it does something each time
+        while world.loop.time() < KILLING:
             await asyncio.sleep(world.rng.expovariate(world.faults.kill))
             if alive := [replica for replica in world.replicas if not replica.dead]:
                 world.rng.choice(alive).die("SIGKILL")
@@ -101,9 +104,9 @@ class Driver:
                 self._judge_stranger(plan, stranger=answer.stranger)
         except BusyError:
             self._world.note("busy")
-            if plan.request.token == "run0" and len(plan.request.steps) <= self._world.scenario.settings.max_queued:
-                if self._coordinator._pools.queued() == 0:
-                    self._world.broken(f"{run_id} was refused although nothing waits")
+            fits = len(plan.request.steps) <= self._world.scenario.settings.max_queued
+            if fits and not self._coordinator._pools.queued():
+                self._world.broken(f"{run_id} was refused although nothing waits")
             return None
         return self._coordinator._runs.get(run_id)
 

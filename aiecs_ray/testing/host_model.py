@@ -15,7 +15,7 @@ from aiecs_ray.actors.tool import QUICK, REMEMBERED
 from aiecs_ray.backend import Running, Stopped
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from aiecs_ray.messages import Item, Outcome, Work
 
@@ -56,7 +56,7 @@ class HostModel:
         hesitate: awaited at the points where threads of a real host may be interrupted; None for never.
     """
 
-    def __init__(  # noqa: PLR0913  # what it lives on, by name
+    def __init__(
         self,
         run_body: Callable[[ModelBody, Work, Item, dict[int, Any]], Awaitable[Outcome]],
         *,
@@ -78,7 +78,7 @@ class HostModel:
 
     # --- work --------------------------------------------------------------------------------------------
 
-    async def stream(self, work: Work, *, hold: bool = False) -> AsyncIterator[list[Outcome]]:
+    async def stream(self, work: Work, *, hold: bool = False) -> AsyncGenerator[list[Outcome], None]:
         """Run the items of ``work`` and yield their outcomes as a host does."""
         try:
             if not work.chain and len(work.items) > 1 and all(self._is_async(item.operation) for item in work.items):
@@ -91,7 +91,7 @@ class HostModel:
             self._recalled.pop(work.id, None)
             self._held.pop(work.id, None)
 
-    async def _one_by_one(self, work: Work, *, hold: bool) -> AsyncIterator[list[Outcome]]:
+    async def _one_by_one(self, work: Work, *, hold: bool) -> AsyncGenerator[list[Outcome], None]:
         ready = self._hold(work.id)
         made: dict[int, Any] = {}
         for item in work.items:
@@ -122,7 +122,7 @@ class HostModel:
     def _is_quick(self, item: Item) -> bool:
         return item.idempotent and self._took.get(item.operation, QUICK) < QUICK
 
-    async def _together(self, work: Work) -> AsyncIterator[list[Outcome]]:
+    async def _together(self, work: Work) -> AsyncGenerator[list[Outcome], None]:
         ended: asyncio.Queue[Outcome | None] = asyncio.Queue()
 
         async def run(item: Item) -> None:

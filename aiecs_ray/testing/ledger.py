@@ -1,7 +1,7 @@
 """A tool that keeps a ledger of its own: what began and what ended, whatever anybody else says.
 
-Each line is written by one ``write`` to a file opened with ``O_APPEND``, so lines of many processes do not mix, and what
-was written survives the process that wrote it.
+Each line is written by one ``write`` to a file opened with ``O_APPEND``, so lines of many processes do not mix, and
+what was written survives the process that wrote it.
 """
 
 from __future__ import annotations

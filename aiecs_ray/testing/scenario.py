@@ -10,8 +10,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from aiecs_ray.config import Settings
-from aiecs_ray.messages import Input, Limits, Policy, RetryOptions, RunRequest, Step, ToolSpec
+from aiecs_ray.messages import Input, Limits, Mode, Policy, RetryOptions, RunRequest, Step, ToolSpec
 
+_MODES: tuple[Mode, ...] = ("sequence", "sequence", "parallel", "batch")
 GRACES = (0.2, 1.0)
 SETTINGS = tuple(
     Settings(grace=grace, window=window, init_timeout=5.0, idle_timeout=idle, max_queued=queued, event_limit=100_000)
@@ -158,9 +159,7 @@ class _Draw:
         clients = ["ann", "bob", "cid"][: rng.choice((1, 1, 2, 3))]
         runs = [self._run(number, rng.choice(clients)) for number in range(rng.choice((1, 1, 2, 3)))]
         leaving = {client: (rng.uniform(0.0, 2.0), self.chance(0.5)) for client in clients if self.chance(0.08)}
-        disturbances = [
-            (rng.uniform(0.0, 2.0), kind) for kind in ("clear", "replace") if self.chance(0.1)
-        ]
+        disturbances = [(rng.uniform(0.0, 2.0), kind) for kind in ("clear", "replace") if self.chance(0.1)]
         cpus = rng.choice(((1.0,), (2.0,), (4.0,), (2.0, 2.0)))
         return Scenario(
             self.seed, self.settings, cpus, self.tools, runs, leaving, self.faults, tuple(sorted(disturbances))
@@ -232,7 +231,7 @@ class _Draw:
             # Many steps of few operations make chunks and long chains.
             policies = tuple(rng.sample(policies, min(len(policies), rng.choice((1, 2)))))
         count = rng.choice((1, 2, 3, 4, 5, 6, 8, 8, 12, 30))
-        mode = rng.choice(("sequence", "sequence", "parallel", "batch"))
+        mode: Mode = rng.choice(_MODES)
         steps = self._steps(count, policies, in_order=mode == "sequence")
         keeps: tuple[Any, ...] = ("all", "all", "last", tuple(n for n in range(count) if self.chance(0.3)))
         bounded = self.faults.hang and self.chance(0.5)

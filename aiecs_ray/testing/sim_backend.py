@@ -12,7 +12,7 @@ from aiecs_ray.testing.sim_replica import SimReplica
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from aiecs_ray.backend import CacheEntry
+    from aiecs_ray.backend import CacheEntry, CacheLink
     from aiecs_ray.messages import ToolSpec
     from aiecs_ray.testing.scenario import ToolPlan
     from aiecs_ray.testing.world import World
@@ -56,7 +56,7 @@ class SimBackend:
     def __init__(self, world: World) -> None:
         self._world = world
         self._tools: dict[str, ToolPlan] = {tool.spec.key: tool for tool in world.scenario.tools}
-        self.cache = SimCache(world)
+        self.cache: CacheLink = SimCache(world)
         self.gone: set[str] = set()
 
     def create(self, spec: ToolSpec) -> SimReplica:

@@ -62,6 +62,8 @@ def simulate_scenario(scenario: Scenario, *, traced: bool = False) -> Report:
         loop.run_until_complete(_Simulation(world).run())
     except StuckError as stuck:
         world.broken(f"{stuck}: {_unfinished(world)}")
+    except Exception as error:  # noqa: BLE001  # whatever the coordinator raised at a client that did nothing wrong
+        world.broken(f"{type(error).__name__}: {error}")
     finally:
         _end(loop)
     violations = (*world.violations, *(f"an error that nobody handled: {error}" for error in loop.errors))
@@ -85,7 +87,9 @@ class _Simulation:
     async def run(self) -> None:
         await Driver(self._world, self._backend, self._coordinator).play()
         world = self._world
-        slow = SLOWEST * (world.faults.slow_message > 0) + PATIENCE * (world.faults.cache_silent + world.faults.cache_slow > 0)
+        slow = SLOWEST * (world.faults.slow_message > 0) + PATIENCE * (
+            world.faults.cache_silent + world.faults.cache_slow > 0
+        )
         await asyncio.sleep(3 * world.scenario.settings.grace + QUIET + slow)
         self._judge_memory()
         await self._coordinator.shut_down()

@@ -50,7 +50,9 @@ def test_what_was_found_once_is_found_no_more(seed: int) -> None:
 @pytest.mark.parametrize("seed", [3, 101, 652])
 def test_a_seed_takes_the_same_course_in_every_process(seed: int) -> None:
     here = simulate(seed, traced=True)
-    script = f"from aiecs_ray.testing.simulation import simulate; print('\\n'.join(simulate({seed}, traced=True).trace))"
+    script = (
+        f"from aiecs_ray.testing.simulation import simulate; print('\\n'.join(simulate({seed}, traced=True).trace))"
+    )
 
     elsewhere = subprocess.run(  # noqa: S603  # this Python, a fixed script
         [sys.executable, "-c", script],
