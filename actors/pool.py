@@ -37,6 +37,8 @@ class Pool:
         """Runs that wait for replicas of this tool, or did."""
         self.draining = False
         self.crashes: list[float] = []
+        self.broken = False
+        """Its constructor failed the last time: none is made in advance until work comes for which one succeeds."""
         self.blocked_since: float | None = None
         """Since when steps wait that no ready replica takes."""
         self.window = settings.window
@@ -87,7 +89,7 @@ class Pool:
             blocked_since=self.blocked_since,
             needs=self.needs,
             most=self.most or cpus,
-            least=self.least,
+            least=0 if self.broken else self.least,
             idle_timeout=self.idle_timeout,
             draining=self.draining,
             retry_at=self._retry_at(),

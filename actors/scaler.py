@@ -135,6 +135,7 @@ class Scaler:
         except ReplicaDied as death:
             self._crashed(pool, member, death)
             return
+        pool.broken = error is not None
         if error is not None:
             self.remove(member)
             self._refuse(pool, error)
@@ -156,6 +157,7 @@ class Scaler:
         if len(pool.crashes) >= CRASHES:
             text = f"Tool '{pool.spec.name}' cannot be constructed: its process died {CRASHES} times, last of: {death}"
             pool.crashes.clear()
+            pool.broken = True
             self._refuse(pool, ErrorInfo("E003", text, "ToolInitError", ("ToolInitError",)))
         self.soon()
 

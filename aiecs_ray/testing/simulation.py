@@ -24,6 +24,8 @@ LIMIT = 900.0
 """Virtual seconds within which every run has to end; far beyond what any of them takes."""
 SLOWEST = 5.0
 """Seconds after which also a slow message and its answer have arrived."""
+AT_REST = 6
+"""Replicas that may be made while nothing is left to do: each tool's least number, where others held the room."""
 QUIET = 0.5
 """Seconds after the last run, beside the grace periods, in which what is under way comes to its end."""
 
@@ -90,8 +92,11 @@ class _Simulation:
         slow = SLOWEST * (world.faults.slow_message > 0) + PATIENCE * (
             world.faults.cache_silent + world.faults.cache_slow > 0
         )
+        made = len(world.replicas)
         await asyncio.sleep(3 * world.scenario.settings.grace + QUIET + slow)
         self._judge_memory()
+        if (churn := len(world.replicas) - made) > AT_REST:
+            world.broken(f"{churn} replicas were made although nothing was left to do")
         await self._coordinator.shut_down()
         if left := [str(replica) for replica in self._world.replicas if not (replica.dead or replica.doomed)]:
             self._world.broken(f"the coordinator was shut down and left {', '.join(left)} alive")
