@@ -88,7 +88,7 @@ def _shared_actors(settings: Settings) -> tuple[Any, Any]:
         "max_task_retries": 0,
         # A client's own environment belongs to its tools; the shared actors outlive it.
         "runtime_env": {},
-        "scheduling_strategy": NodeAffinitySchedulingStrategy(_head_or_own_node(), soft=True),
+        **_on_head(),
     }
     values = settings.model_dump()
     store = sum(node["Resources"].get("object_store_memory", 0.0) for node in list_nodes() if node["Alive"])
@@ -104,11 +104,17 @@ def _shared_actors(settings: Settings) -> tuple[Any, Any]:
     return coordinator, cache
 
 
-def _head_or_own_node() -> str:
-    for node in list_nodes():
-        if node["Alive"] and node["Resources"].get("node:__internal_head__"):
-            return str(node["NodeID"])
-    return str(ray.get_runtime_context().get_node_id())
+def _on_head() -> dict[str, Any]:
+    """Return the options that put an actor where the cluster itself lives: no other node takes it along when it dies."""
+    if any(node["Alive"] and node["Resources"].get(_HEAD) for node in list_nodes()):
+        # An affinity that is soft is not kept for actors without CPUs.
+        return {"resources": {_HEAD: 0.001}}
+    own = str(ray.get_runtime_context().get_node_id())
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(own, soft=True)}
+
+
+_HEAD = "node:__internal_head__"
+"""The resource that Ray gives to the head node only."""
 
 
 class RayLink:

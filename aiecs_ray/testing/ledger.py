@@ -92,8 +92,8 @@ class Ledger:
     ...     ledger = Ledger(Path(folder) / "ledger")
     ...     tool = LedgerTool(**ledger.config)
     ...     _ = tool.run("a"), tool.run("a"), tool.run("b")
-    ...     ledger.started(), ledger.started_twice(), ledger.lost(["a", "b", "c"])
-    ({'a', 'b'}, {'a'}, {'c'})
+    ...     sorted(ledger.started()), ledger.started_twice(), ledger.lost(["a", "b", "c"])
+    (['a', 'b'], {'a'}, {'c'})
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

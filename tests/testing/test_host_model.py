@@ -16,7 +16,6 @@ import pytest
 
 from aiecs_ray import operation, packing
 from aiecs_ray.actors.tool import Large, ToolHost
-from aiecs_ray.definition import describe
 from aiecs_ray.messages import ErrorInfo, Item, Outcome, ToolSpec, Work
 from aiecs_ray.running import cancelled
 from aiecs_ray.testing import FakeClock
@@ -115,6 +114,84 @@ class Scripted:
 
 def of_host(script: Script) -> list[object]:
     """Run a script on the host and return everything that it said, in order."""
-    clock = FakeClock()
-    spec = ToolSpec("s@1", "scripted", f"{__name__}:Scripted", "1", dict(describe(Scripted, "scripted").options._asdict()))
-    raise NotImplementedError(spec, clock)
+    clock, said = FakeClock(), []
+    spec = ToolSpec("s@1", "scripted", f"{__name__}:Scripted", "1")
+    host = ToolHost(spec, fetch=lambda packed: packed, report=lambda *_: None, inline_limit=LIMIT, clock=clock)
+    assert host.start() is None
+    STAGE.courses = script.courses
+    STAGE.let_go = {item.step: threading.Event() for item in script.work.items}
+    items = tuple(
+        item._replace(params=packing.to_payload(packing.pack({"step": item.step}))) for item in script.work.items
+    )
+
+    def serve() -> None:
+        for delivery in host.stream(script.work._replace(items=items), hold=script.hold):
+            said.append(_delivered(delivery.outcomes))
+        STAGE.entered.put(None)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    while (step := STAGE.entered.get(timeout=10)) is not None:
+        for question in script.courses[step].questions:
+            said.append(_answer(host, question))
+        clock.advance(script.courses[step].seconds)
+        STAGE.let_go[step].set()
+    thread.join(10)
+    return said
+
+
+def of_model(script: Script) -> list[object]:
+    """Run a script on the model and return everything that it said, in order."""
+    loop, said = VirtualLoop(), []
+
+    async def run_body(body: ModelBody, _: Work, item: Item, __: dict[int, Any]) -> Outcome:
+        course = script.courses[item.step]
+        for question in course.questions:
+            said.append(_answer(host, question))
+        await asyncio.sleep(course.seconds)
+        seconds = loop.time() - body.since
+        if course.ending == "error" or (course.ending == "obeys" and body.asked):
+            kind = "cancelled" if body.asked else "error"
+            return Outcome(item.step, 1, kind, error=ErrorInfo("E003", ""), seconds=seconds)  # type: ignore[arg-type]
+        value = LargeValue(0) if course.ending == "large" else 0
+        return Outcome(item.step, 1, "value", value, seconds=seconds)
+
+    async def serve() -> None:
+        async for outcomes in host.stream(script.work, hold=script.hold):
+            said.append(_delivered(outcomes))
+
+    host = HostModel(run_body, is_async=lambda _: False, clock=loop.time)
+    loop.run_until_complete(serve())
+    loop.close()
+    return said
+
+
+def _answer(host: ToolHost | HostModel, question: Question) -> object:
+    if question.kind == "status":
+        return "status", [(one.work, one.step) for one in host.status()]
+    stopped: Stopped = host.collect(1) if question.kind == "collect" else host.stop(1, question.ask)
+    return question.kind, stopped.running, stopped.begun, _delivered(stopped.outcomes)
+
+
+def _delivered(outcomes: Any) -> list[tuple[int, str, bool]]:
+    return [(one.step, one.kind, type(one.payload) in (Large, LargeValue)) for one in outcomes]
+
+
+@pytest.mark.parametrize("first", range(0, SCRIPTS, BLOCK))
+def test_model_and_host_say_the_same(first: int) -> None:
+    for seed in range(first, first + BLOCK):
+        script = draw(seed)
+
+        expected = of_host(script)
+
+        assert of_model(script) == expected, f"seed {seed}: {script}"
+
+
+def test_the_scripts_reach_what_is_worth_comparing() -> None:
+    said = [entry for seed in range(SCRIPTS) for entry in of_model(draw(seed))]
+
+    answers = [entry for entry in said if type(entry) is tuple and entry[0] != "status"]
+    assert any(answer[3] for answer in answers), "outcomes that were held back"
+    assert any(len(answer[2]) > 1 for answer in answers), "work of which several have begun"
+    assert any(type(entry) is list and len(entry) > 1 for entry in said), "several outcomes in one delivery"
+    assert any(kind == "cancelled" for entry in said if type(entry) is list for _, kind, _ in entry)

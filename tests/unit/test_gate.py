@@ -320,3 +320,14 @@ def test_whatever_happens_the_limits_hold_and_everybody_passes(clock: Clock, see
     assert all(places.values())
     assert gate.forgettable(clock.now + 10)
     assert all(later - earlier >= 1.0 for earlier, later in zip(starts, starts[math.ceil(rate) :], strict=False))
+
+
+def test_a_gate_is_not_forgotten_while_a_run_that_uses_it_is_between_two_steps(clock: Clock) -> None:
+    gate = Gate(Limits("shared", 10.0, None), clock=clock, call_at=clock.call_at)
+
+    gate.opened_to(2)
+    gate.opened_to(-1)
+    while_used = gate.forgettable(clock.now)
+    gate.opened_to(-1)
+
+    assert (while_used, gate.forgettable(clock.now)) == (False, True)
