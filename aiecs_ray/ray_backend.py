@@ -105,7 +105,7 @@ def _shared_actors(settings: Settings) -> tuple[Any, Any]:
 
 
 def _on_head() -> dict[str, Any]:
-    """Return the options that put an actor where the cluster itself lives: no other node takes it along when it dies."""
+    """Return the options that put an actor where the cluster lives: no other node takes it along when it dies."""
     if any(node["Alive"] and node["Resources"].get(_HEAD) for node in list_nodes()):
         # An affinity that is soft is not kept for actors without CPUs.
         return {"resources": {_HEAD: 0.001}}
