@@ -269,7 +269,8 @@ class Pools:
         first = next(iter(flight.open), 0)
         fates = {step: judge(flight.work, step, first, remains.marks) for step in flight.open}
         flight.open.clear()
-        for step, fate in fates.items():
+        # Of a chain the last one first: the end of a step ends those that wait for it, as if they had not been sent.
+        for step, fate in reversed(list(fates.items())) if flight.work.chain else fates.items():
             flight.run.lost(step, member.died, flight.verdicts.get(step), fate)
 
     def _close(self, pool: Pool, member: Member, flight: Flight) -> None:

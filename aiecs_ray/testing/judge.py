@@ -140,17 +140,11 @@ class _Verdict:
 
     def _judge_code(self, step: int, error: ErrorInfo, settled: Settled) -> None:
         policy = self.request.policies[self.request.steps[step].policy]
-        exhausted = settled.attempts >= policy.retry.attempts or not policy.idempotent
-        repeated = (
-            exhausted
-            and settled.attempts > 1
-            and error.type_name
-            in (
-                "ConnectionResetError",
-                "ReplicaLostError",
-                "OperationTimeoutError",
-            )
-        )
+        exhausted = 1 < settled.attempts >= policy.retry.attempts
+        passing = ("ConnectionResetError", "ReplicaLostError", "OperationTimeoutError")
+        # What must not run twice is tried again only where its body never began.
+        tried = policy.idempotent or error.type_name == "ReplicaLostError"
+        repeated = exhausted and tried and error.type_name in passing
         if error.code != ("E005" if repeated else "E003"):
             self.broken(f"step {step} failed with {error.type_name} as {error.code} after {settled.attempts} attempts")
 
