@@ -119,7 +119,6 @@ class Row(NamedTuple):
     name: str
     check: Callable[[World], None]
     ray: bool
-    skipped: str
 
     @property
     def id(self) -> str:
@@ -135,11 +134,11 @@ class Rows:
     def __iter__(self) -> Iterator[Row]:
         return iter(self._rows)
 
-    def row(self, number: int, name: str, *, ray: bool = False, skipped: str = "") -> Callable[[Any], Any]:
+    def row(self, number: int, name: str, *, ray: bool = False) -> Callable[[Any], Any]:
         """Take a function as a row; one with ``ray`` needs a process of its own."""
 
         def take(check: Callable[[World], None]) -> Callable[[World], None]:
-            self._rows.append(Row(number, name, check, ray, skipped))
+            self._rows.append(Row(number, name, check, ray))
             return check
 
         return take
@@ -150,8 +149,7 @@ class Rows:
 
 
 def _parameter(row: Row) -> Any:
-    marks = [pytest.mark.ray] if row.ray else []
-    return pytest.param(row, id=row.id, marks=[*marks, pytest.mark.skip(reason=row.skipped)] if row.skipped else marks)
+    return pytest.param(row, id=row.id, marks=[pytest.mark.ray] if row.ray else [])
 
 
 __all__ = ["DEADLINE", "Gate", "Ledger", "Row", "Rows", "Stopwatch", "Subject", "World", "eventually", "note", "op"]

@@ -22,8 +22,9 @@ import pytest
 
 import aiecs_ray
 from aiecs_ray import messages
+from aiecs_ray.actors import coordinator
 from aiecs_ray.config import Settings
-from aiecs_ray.errors import AuthenticationError, RuntimeUnavailableError
+from aiecs_ray.errors import AuthenticationError, HistoryError, RuntimeUnavailableError
 from tests.contract.bad_inputs import DEADLINE, Row, Rows, Stopwatch, World, note, op
 from tests.contract.probes import visit
 
@@ -241,8 +242,23 @@ async def _tidy(rt: Any) -> None:
     rt._link._coordinator._expire_results()
 
 
-@row(124, "history", skipped="there is no history of runs yet")
-def _history(_: World) -> None: ...
+@row(124, "history-cannot-be-written-runs-go-on-by-design")
+def _history(world: World) -> None:
+    # Closing waits for what is not written yet; here nothing ever will be.
+    world.monkeypatch.setattr(coordinator, "DRAIN", 0.1)
+    damaged = world.tmp_path / "damaged.sqlite3"
+    damaged.write_bytes(b"no database" * 500)
+    missing = "/proc/nowhere/history.sqlite3"
+    for path, says in ((damaged, "file is not a database"), (missing, "cannot be kept in")):
+        settings = Settings(grace=0.1, history_url=f"sqlite:///{path}")
+        with aiecs_ray.connect("inprocess", settings=settings, registry=aiecs_ray.Registry()) as rt:
+            rt.register(Waits)
+            assert rt.call("waits.count", {"ledger": world.ledger.path}) == len(world.ledger)
+            with pytest.raises(HistoryError, match=says) as caught:
+                rt.history.info()
+            assert caught.value.error_code == "E003"
+            assert rt.call("waits.count", {"ledger": world.ledger.path}) == len(world.ledger)
+    assert damaged.read_bytes().startswith(b"no database")
 
 
 @pytest.mark.parametrize("row", ROWS.of(ray=False))
