@@ -77,7 +77,7 @@ print(json.dumps([[len(result), set(result) == {{1}}] for result in results(rt)]
 holder = aiecs_ray.connect("local", num_cpus=2, object_store_memory={store})
 killed = subprocess.run([sys.executable, "-c", {client!r}, holder.address])
 [coordinator] = processes("ray::_CoordinatorActor")
-[tool] = processes("ray::_ReplicaActor")
+[tool] = processes("ray::Replica_maker")
 before = holder.incarnation
 coordinator.kill()
 until(lambda: not tool.is_running() or tool.status() == "zombie")
