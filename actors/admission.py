@@ -109,6 +109,13 @@ class Admission:
         spec = self._run.policy(step).spec
         return self._breakers.guards(spec) or bool(self._table.meters_of(spec))
 
+    def is_paced(self, step: int) -> bool:
+        """Return whether the start of a step counts against a rate."""
+        if self._meter is None and not self._table.active:
+            return False
+        meters = (self._meter, *self._table.meters_of(self._run.policy(step).spec))
+        return any(meter is not None and meter.limits.rate is not None for meter in meters)
+
     def dispatched(self, steps: Sequence[int]) -> None:
         """Steps were sent to a replica, or answered by the cache."""
         self._gates.dispatched(self, steps)

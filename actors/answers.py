@@ -34,6 +34,7 @@ class Answers:
         self._lookups = lookups
         self._joins = joins
         self._shared: set[int] = set()
+        self._missed: set[int] = set()
 
     @property
     def _run(self) -> Run:
@@ -75,7 +76,8 @@ class Answers:
         await self._lookups.make_keys(steps)
         # Before the cache is asked: between its answer and this question another step may have completed.
         steps = [step for step in steps if self._leads(step)]
-        hits = await self._lookups.find(steps)
+        # What comes back without having begun is queued again, and not asked for again.
+        hits = await self._lookups.find([step for step in steps if step not in self._missed])
         misses = []
         for step in steps:
             if run.settled[step] is not None:
@@ -87,6 +89,7 @@ class Answers:
                 run.refused(step, ErrorInfo("E003", text, "ExecutionError", ("ExecutionError",)))
             else:
                 misses.append(step)
+        self._missed.update(misses)
         run.proceed(misses)
         for step in misses:
             for answers, other in self._joins.queued(self, step):
@@ -153,4 +156,5 @@ class Answers:
     def take_over(self, step: int) -> None:
         """Go on with a step that waited for an identical one, which did not complete."""
         if self._run.settled[step] is None:
+            self._missed.discard(step)
             self._run.let_in([step])

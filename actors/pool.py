@@ -45,6 +45,8 @@ class Pool:
         self.broken: tuple[float, ErrorInfo] | None = None
         """What the constructor raised, and until when that stands."""
         self.init_pause = settings.init_pause
+        self.built_last = True
+        """Whether its constructor succeeded the last time; if not, none is made in advance."""
         self.blocked_since: float | None = None
         """Since when steps wait that no ready replica takes."""
         self.window = settings.window
@@ -95,7 +97,7 @@ class Pool:
             blocked_since=self.blocked_since,
             needs=self.needs,
             most=self.most or cpus,
-            least=self.least,
+            least=self.least if self.built_last else 0,
             idle_timeout=self.idle_timeout,
             draining=self.draining,
             retry_at=self._retry_at(),

@@ -134,15 +134,21 @@ class Pools:
                 return
             ticket = pool.queue.peek()
             suspect = pool.side_by_side and ticket.step in ticket.run.alone
-            if member.flights and (suspect or not ticket.run.policy(ticket.step).idempotent):
-                # If the call before it ended the process, its start would be in doubt: it is not sent ahead. And what
-                # ended a process in company is tried by itself, so that a death has one cause.
+            # What ended a process in company is tried by itself, so that a death has one cause.
+            if member.flights and (suspect or not self._may_go_ahead(pool, ticket)):
                 return
             pool.queue.pop()
             if ticket.run.claim(ticket.step):
                 member.exclusive = suspect
                 self._dispatch(pool, member, ticket)
         pool.blocked_since, pool.nested = None, False
+
+    def _may_go_ahead(self, pool: Pool, ticket: Ticket) -> bool:
+        """Whether a step may be sent behind others; if the call before it ended the process, its start is in doubt."""
+        if not ticket.run.policy(ticket.step).idempotent:
+            return False
+        # What has a rate is to start when it is sent; async operations do.
+        return pool.spec.has_async or not ticket.run.is_paced(ticket.step)
 
     def _make_way(self, pool: Pool, ticket: Ticket) -> None:
         """Somebody comes whose turn is next: one replica gives back what it has not begun of others' work."""
@@ -263,7 +269,8 @@ class Pools:
         first = next(iter(flight.open), 0)
         fates = {step: judge(flight.work, step, first, remains.marks) for step in flight.open}
         flight.open.clear()
-        for step, fate in fates.items():
+        # Of a chain the last one first: the end of a step ends those that wait for it, as if they had not been sent.
+        for step, fate in reversed(list(fates.items())) if flight.work.chain else fates.items():
             flight.run.lost(step, member.died, flight.verdicts.get(step), fate)
 
     def _close(self, pool: Pool, member: Member, flight: Flight) -> None:

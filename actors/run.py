@@ -127,6 +127,10 @@ class Run:
         """Return how a step is to be run."""
         return self.request.policies[self.request.steps[step].policy]
 
+    def is_paced(self, step: int) -> bool:
+        """Whether the starts of a step are counted against a rate."""
+        return self._admission.is_paced(step)
+
     def key(self, step: int) -> str | None:
         """Return the cache key of a step, where it has one."""
         return self._answers.key(step)

@@ -151,6 +151,7 @@ class Scaler:
         except ReplicaDied as death:
             self._crashed(pool, member, death)
             return
+        pool.built_last = error is None
         if error is not None:
             pool.broken = (self._clock() + pool.init_pause, error)
             self.remove(member)
@@ -174,6 +175,7 @@ class Scaler:
         if len(pool.crashes) >= CRASHES:
             text = f"Tool '{pool.spec.name}' cannot be constructed: its process died {CRASHES} times, last of: {death}"
             pool.crashes.clear()
+            pool.built_last = False
             self._refuse(pool, ErrorInfo("E003", text, "ToolInitError", ("ToolInitError",)))
         self.soon()
 
@@ -188,6 +190,8 @@ class Scaler:
     async def _examine(self, member: Member, death: ReplicaDied) -> Remains:
         remains = await member.replica.remains()
         cause = remains.last_words or str(death)
+        if death.of_memory and "memory" in member.pool.needs:
+            cause += f"; it asks for memory={member.pool.needs['memory']:.0f} bytes"
         member.died = _died(member.pool, cause)
         for run in {flight.run.id: flight.run for flight in member.flights.values()}.values():
             run.log.add(EventKind.REPLICA_DIED, data={"tool": member.pool.spec.name, "message": cause})

@@ -17,7 +17,7 @@ import weakref
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, Retrying, stop_after_attempt, wait_exponential
 
@@ -27,6 +27,9 @@ from aiecs_ray.messages import ErrorInfo, RetryOptions
 from aiecs_ray.retry import is_named, is_transient
 
 logger = logging.getLogger("aiecs.execution_utils")
+
+if TYPE_CHECKING:
+    from aiecs_ray.local_breaker import LocalBreaker
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -55,22 +58,37 @@ class RetryStrategy:
     """Called before each attempt but the first."""
     sleep: Callable[[float], None] = time.sleep
     async_sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    breaker: LocalBreaker | None = None
+    """Whether an attempt may be made at all."""
 
     def __call__(self, func: F) -> F:
         """Return ``func`` with retries."""
         if is_async(func):
 
             @functools.wraps(func)
+            async def attempt_async(*args: Any, **kwargs: Any) -> Any:
+                with self._watched():
+                    return await func(*args, **kwargs)
+
+            @functools.wraps(func)
             async def run_async(*args: Any, **kwargs: Any) -> Any:
-                return await AsyncRetrying(sleep=self.async_sleep, **self._rules())(func, *args, **kwargs)
+                return await AsyncRetrying(sleep=self.async_sleep, **self._rules())(attempt_async, *args, **kwargs)
 
             return run_async  # type: ignore[return-value]  # functools.wraps forgets the type
 
         @functools.wraps(func)
+        def attempt(*args: Any, **kwargs: Any) -> Any:
+            with self._watched():
+                return func(*args, **kwargs)
+
+        @functools.wraps(func)
         def run(*args: Any, **kwargs: Any) -> Any:
-            return Retrying(sleep=self.sleep, **self._rules())(func, *args, **kwargs)
+            return Retrying(sleep=self.sleep, **self._rules())(attempt, *args, **kwargs)
 
         return run  # type: ignore[return-value]
+
+    def _watched(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self.breaker is None else self.breaker.attempt(self.options)
 
     def _rules(self) -> dict[str, Any]:
         options = self.options

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 class ReplicaDied(Exception):  # noqa: N818  # an event between backend and coordinator, never a user's error
     """The process of a replica is gone; the argument says of what, as far as the backend knows."""
 
+    def __init__(self, cause: str, *, of_memory: bool = False) -> None:
+        super().__init__(cause)
+        self.of_memory = of_memory
+        """Its node had no memory left."""
+
 
 class HistoryGone(Exception):  # noqa: N818  # an event between backend and coordinator, never a user's error
     """The history did not write a batch; the argument says why, as far as the backend knows."""

@@ -144,8 +144,9 @@ class PlanFileError(InvalidInputError):
         self.file, self.line, self.step, self.problem = file, line, step, problem
 
     def __str__(self) -> str:
-        place = self.file if self.line is None else f"{self.file}:{self.line}"
-        return f"{place}: {'' if self.step is None else f'operation {self.step}: '}{self.problem}"
+        name = shorten(self.file, 200)
+        place = name if self.line is None else f"{name}:{self.line}"
+        return f"{place}: {'' if self.step is None else f'operation {self.step}: '}{shorten(self.problem, 1000)}"
 
 
 class InvalidTimeoutError(InvalidInputError):

@@ -14,6 +14,7 @@ from aiecs_ray.attempts import AttemptTimeoutError, RetryStrategy, Slots, Tally,
 from aiecs_ray.config import ENV_FILE, ExecutionUtilsConfig
 from aiecs_ray.errors import InvalidInputError, OperationTimeoutError
 from aiecs_ray.interfaces import ICacheProvider
+from aiecs_ray.local_breaker import OperationBreakers
 from aiecs_ray.local_cache import LocalCache
 from aiecs_ray.retry import PROFILES, parse_retry
 from aiecs_ray.shared_cache import SharedCache
@@ -36,7 +37,7 @@ VOLATILE = ("timestamp", "request_id")
 """Parameters that change with every call and not the result (document S1, D.1)."""
 
 
-class ExecutionUtils(ICacheProvider):
+class ExecutionUtils(OperationBreakers, ICacheProvider):
     """Cache, retries and time limits around any sync or async function; safe to use from several threads.
 
     ``cache_size`` counts entries, 0 switches the cache off. ``cache_ttl`` is in seconds, 0 is for ever.
@@ -79,6 +80,7 @@ class ExecutionUtils(ICacheProvider):
             MAX_CONCURRENT_OPERATIONS=max_concurrent_operations,
             CACHE_CLEANUP_INTERVAL=cache_cleanup_interval,
         )
+        OperationBreakers.__init__(self, clock)
         self.cache_size, self.cache_ttl = config.CACHE_SIZE, config.CACHE_TTL
         self.retry_attempts, self.retry_backoff = config.RETRY_ATTEMPTS, config.RETRY_BACKOFF
         self.default_timeout = config.DEFAULT_TIMEOUT
@@ -219,6 +221,7 @@ class ExecutionUtils(ICacheProvider):
             on_retry=lambda: self._retries.add(name),
             sleep=self._sleep,
             async_sleep=self._async_sleep,
+            breaker=most_exact(self._circuit_breaker, name, name),
         )
 
     def set_operation_retry(self, operation_type: str, retry: int | str | Mapping[str, Any] | RetryOptions) -> None:

@@ -113,7 +113,8 @@ def _shared_actors(settings: Settings) -> tuple[Any, Any, Any]:
     suffix = f"v{PROTOCOL}"
     cache_name, name = f"aiecs_ray_cache_{suffix}", f"aiecs_ray_coordinator_{suffix}"
     history_name = None if settings.history_url == "off" else f"aiecs_ray_history_{suffix}"
-    home = _head_or_own_node()
+    nodes = [node for node in list_nodes() if node["Alive"]]
+    home = next((node["NodeID"] for node in nodes if node["Resources"].get(_HEAD)), None)
     options: dict[str, Any] = {
         "namespace": settings.namespace,
         "lifetime": "detached",
@@ -123,12 +124,10 @@ def _shared_actors(settings: Settings) -> tuple[Any, Any, Any]:
         "max_task_retries": 0,
         # A client's own environment belongs to its tools; the shared actors outlive it.
         "runtime_env": {},
-        "scheduling_strategy": NodeAffinitySchedulingStrategy(home, soft=True),
+        **_at(home),
     }
     values = settings.model_dump()
-    stores = {
-        node["NodeID"]: node["Resources"].get("object_store_memory", 0.0) for node in list_nodes() if node["Alive"]
-    }
+    stores = {node["NodeID"]: node["Resources"].get("object_store_memory", 0.0) for node in nodes}
     store = sum(stores.values())
     if settings.cache_bytes is None:
         # What the cache copies lies on its own node.
@@ -146,11 +145,17 @@ def _shared_actors(settings: Settings) -> tuple[Any, Any, Any]:
     return coordinator, cache, history
 
 
-def _head_or_own_node() -> str:
-    for node in list_nodes():
-        if node["Alive"] and node["Resources"].get("node:__internal_head__"):
-            return str(node["NodeID"])
-    return str(ray.get_runtime_context().get_node_id())
+def _at(home: str | None) -> dict[str, Any]:
+    """Return the options that put an actor where the cluster lives: no other node takes it along when it dies."""
+    if home is not None:
+        # An affinity that is soft is not kept for actors without CPUs.
+        return {"resources": {_HEAD: 0.001}}
+    own = str(ray.get_runtime_context().get_node_id())
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(own, soft=True)}
+
+
+_HEAD = "node:__internal_head__"
+"""The resource that Ray gives to the head node only."""
 
 
 class RayLink:

@@ -1,4 +1,4 @@
-"""What the bodies of simulated operations do: end well or badly, hang, hear or ignore a request, take their process along."""
+"""What the bodies of simulated operations do: end well or badly, hang, ignore a request, take their process along."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import math
 from typing import TYPE_CHECKING, Any
 
-from aiecs_ray.messages import ErrorInfo, Outcome
+from aiecs_ray.messages import ErrorInfo, Mark, Outcome
 from aiecs_ray.testing.host_model import LargeValue
 from aiecs_ray.testing.world import bare, value_of
 
@@ -32,6 +32,7 @@ async def live(replica: SimReplica, body: ModelBody, work: Work, item: Item, mad
         replica.die("SIGKILL before a body")
     if replica.dead:
         await _never()
+    replica.host.marks[work.id, item.step] = Mark.STARTED
     record = world.began(replica, work, item)
     how = "killed"
     try:
@@ -44,7 +45,7 @@ async def live(replica: SimReplica, body: ModelBody, work: Work, item: Item, mad
     if world.happens(faults.crash_after):
         replica.die("SIGKILL after a body")
         await _never()
-    return _outcome(world, body, work, item, made, how)
+    return _outcome(item, how, world.loop.time() - body.since, _value(world, work, item, made))
 
 
 async def _course(replica: SimReplica, body: ModelBody, work: Work, item: Item) -> str:
@@ -103,15 +104,17 @@ async def _never() -> None:
     await asyncio.get_running_loop().create_future()
 
 
-def _outcome(world: World, body: ModelBody, work: Work, item: Item, made: dict[int, Any], how: str) -> Outcome:
-    seconds = world.loop.time() - body.since
+def _outcome(item: Item, how: str, seconds: float, value: int | LargeValue) -> Outcome:
     if how == "value":
-        policy = world.policy(work.run, item.step)
-        inputs = [bare(work.values[index] if kind == "value" else made[index]) for kind, index, _, _ in item.inputs]
-        value = value_of(policy, item.params, inputs, work.user_id, work.task_id)
-        large = world.operations[policy.tool, item.operation].large
-        payload = LargeValue(value) if large else value
-        return Outcome(item.step, item.attempt, "value", payload, LARGE if large else 8, "int", None, seconds)
+        size = LARGE if type(value) is LargeValue else 8
+        return Outcome(item.step, item.attempt, "value", value, size, "int", None, seconds)
     if how == "cancelled":
         return Outcome(item.step, item.attempt, "cancelled", seconds=seconds)
     return Outcome(item.step, item.attempt, "error", error=PASSING if how == "transient" else LASTING, seconds=seconds)
+
+
+def _value(world: World, work: Work, item: Item, made: dict[int, Any]) -> int | LargeValue:
+    policy = world.policy(work.run, item.step)
+    inputs = [bare(work.values[index] if kind == "value" else made[index]) for kind, index, _, _ in item.inputs]
+    value = value_of(policy, item.params, inputs, work.user_id, work.task_id)
+    return LargeValue(value) if world.operations[policy.tool, item.operation].large else value

@@ -41,7 +41,8 @@ class NodeCluster:
     def __init__(self, *nodes: dict[str, Any], seed: int = 0, head: dict[str, Any] | None = None) -> None:
         self._random = random.Random(seed)
         head_options = {"num_cpus": 0, "include_dashboard": False, **(head or {})}
-        self._cluster = Cluster(
+        # Ray does not type what it tests itself with.
+        self._cluster: Any = Cluster(
             initialize_head=True,
             head_node_args={"object_store_memory": STORE, "_system_config": dict(HEALTH), **head_options},
         )

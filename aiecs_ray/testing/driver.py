@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from aiecs_ray.errors import BusyError, ResultExpiredError
+from aiecs_ray.errors import BusyError, InvalidOperationsError, ResultExpiredError
+from aiecs_ray.packing import is_small
 from aiecs_ray.testing.judge import judge_run, judge_start_of
 from aiecs_ray.testing.world import INCARNATION
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from aiecs_ray.testing.scenario import RunPlan
     from aiecs_ray.testing.sim_backend import SimBackend
     from aiecs_ray.testing.world import World
+
+KILLING = 10.0
+"""Seconds for which random replicas are killed; what was retried must come to its end some time."""
 
 
 class Driver:
@@ -62,7 +66,7 @@ class Driver:
     async def _kill(self) -> None:
         """End random replicas, as a machine short of memory does."""
         world = self._world
-        while world.loop.time() < 10.0:  # it does something each time
+        while world.loop.time() < KILLING:
             await asyncio.sleep(world.rng.expovariate(world.faults.kill))
             if alive := [replica for replica in world.replicas if not replica.dead]:
                 world.rng.choice(alive).die("SIGKILL")
@@ -99,23 +103,26 @@ class Driver:
             else:
                 answer = await self._coordinator.submit(plan.request, self._specs)
                 self._judge_stranger(plan, stranger=answer.stranger)
-        except BusyError:
+        except (BusyError, InvalidOperationsError):  # too much now, or ever
             self._world.note("busy")
-            if plan.request.token == "run0" and len(plan.request.steps) <= self._world.scenario.settings.max_queued:
-                if self._coordinator._pools.queued() == 0:
-                    self._world.broken(f"{run_id} was refused although nothing waits")
+            fits = len(plan.request.steps) <= self._world.scenario.settings.max_queued
+            if fits and self._coordinator._backlog.open == 0:
+                self._world.broken(f"{run_id} was refused although nothing is open")
             return None
         return self._coordinator._runs.get(run_id)
 
     async def _execute(self, plan: RunPlan) -> None:
         try:
             answer = await self._coordinator.execute(plan.request, self._specs)
-        except BusyError:
+        except (BusyError, InvalidOperationsError):  # too much now, or ever
             self._world.note("busy")
             return
         self._judge_stranger(plan, stranger=answer.stranger)
         if answer.page is not None and len(answer.page.settled) != len(plan.request.steps):
             self._world.broken(f"{answer.run} has {len(answer.page.settled)} results, not {len(plan.request.steps)}")
+        if answer.page is not None and not all(is_small(settled.payload) for settled in answer.page.settled):
+            # Kept until the client has read what is large.
+            await self._coordinator.release(answer.run)
 
     def _judge_stranger(self, plan: RunPlan, *, stranger: bool) -> None:
         if stranger and plan.client not in self._gone:

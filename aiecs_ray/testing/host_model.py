@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiecs_ray.actors.tool import QUICK, REMEMBERED
 from aiecs_ray.backend import Running, Stopped
+from aiecs_ray.messages import Mark
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from aiecs_ray.messages import Item, Outcome, Work
 
@@ -75,10 +76,12 @@ class HostModel:
         self._held: dict[int, list[Outcome]] = {}
         self._begun: OrderedDict[int, list[int]] = OrderedDict()
         self._took: dict[str, float] = {}
+        self.marks: dict[tuple[int, int], Mark] = {}
+        """How far attempts have come: what the ledger of a real host says."""
 
     # --- work --------------------------------------------------------------------------------------------
 
-    async def stream(self, work: Work, *, hold: bool = False) -> AsyncIterator[list[Outcome]]:
+    async def stream(self, work: Work, *, hold: bool = False) -> AsyncGenerator[list[Outcome], None]:
         """Run the items of ``work`` and yield their outcomes as a host does."""
         try:
             if not work.chain and len(work.items) > 1 and all(self._is_async(item.operation) for item in work.items):
@@ -91,7 +94,7 @@ class HostModel:
             self._recalled.pop(work.id, None)
             self._held.pop(work.id, None)
 
-    async def _one_by_one(self, work: Work, *, hold: bool) -> AsyncIterator[list[Outcome]]:
+    async def _one_by_one(self, work: Work, *, hold: bool) -> AsyncGenerator[list[Outcome], None]:
         ready = self._hold(work.id)
         made: dict[int, Any] = {}
         for item in work.items:
@@ -122,7 +125,7 @@ class HostModel:
     def _is_quick(self, item: Item) -> bool:
         return item.idempotent and self._took.get(item.operation, QUICK) < QUICK
 
-    async def _together(self, work: Work) -> AsyncIterator[list[Outcome]]:
+    async def _together(self, work: Work) -> AsyncGenerator[list[Outcome], None]:
         ended: asyncio.Queue[Outcome | None] = asyncio.Queue()
 
         async def run(item: Item) -> None:
@@ -148,6 +151,7 @@ class HostModel:
         if work.id in self._recalled:
             return None
         body = self._running[work.id, item.step] = ModelBody(work.id, item.step, self._clock())
+        self.marks[work.id, item.step] = Mark.PREPARING
         self._begun.setdefault(work.id, []).append(item.step)
         if len(self._begun) > REMEMBERED:
             self._begun.popitem(last=False)
@@ -155,6 +159,7 @@ class HostModel:
             outcome = await self._run_body(body, work, item, made)
         finally:
             self._running.pop((body.work, body.step), None)
+            self.marks[work.id, item.step] = Mark.DONE
         if outcome.kind == "value":
             self._took[item.operation] = outcome.seconds
         return outcome

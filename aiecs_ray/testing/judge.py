@@ -62,6 +62,9 @@ class _Verdict:
             else:
                 self._judge_step(step, settled)
         self._judge_deadline()
+        held = sum(one.size for one in self.run.settled if one is not None and not one.dropped)
+        if held != self.run.bytes:
+            self.broken(f"its results are {held} bytes, and it counts {self.run.bytes}")
 
     def broken(self, text: str) -> None:
         self.world.broken(f"{self.run.id}: {text}")
@@ -102,7 +105,7 @@ class _Verdict:
             self.broken(f"step {step} should {'not ' * kept}be dropped")
         how = [record.how for record in self.world.bodies.get((self.run.id, step), ())]
         if settled.from_cache:
-            if policy.cache == "off" or policy.cache == "refresh":
+            if policy.cache in {"off", "refresh"}:
                 self.broken(f"step {step} is from the cache, its mode is {policy.cache}")
         elif "value" not in how:
             self.broken(f"step {step} completed, and its bodies ended as {how}")
@@ -118,11 +121,12 @@ class _Verdict:
         how = [record.how for record in self.world.bodies.get(key, ())]
         sendings = self.world.sendings.get(key, ())
         lost = sum(sending.replica.dead for sending in sendings)
+        lost_last = bool(sendings) and list(sendings)[-1].replica.dead
         legal = {
             "KeyError": how[-1:] == ["error"],
             "ConnectionResetError": how[-1:] == ["transient"] and self._gave_up(settled, policy),
-            "ReplicaLostError": policy.idempotent and lost > 0 and self._gave_up(settled, policy),
-            "OutcomeUnknownError": not policy.idempotent and bool(sendings) and sendings[-1].replica.dead,
+            "ReplicaLostError": (policy.idempotent or not how) and lost > 0 and self._gave_up(settled, policy),
+            "OutcomeUnknownError": not policy.idempotent and lost_last,
             "OperationTimeoutError": settled.attempts > 1 and policy.timeout is not None,
             "OSError": self._tool_is(policy, "raises"),
             "ToolInitError": self._tool_is(policy, "crashes", "sometimes crashes", "hangs") or self._is_killed(policy),
@@ -136,17 +140,11 @@ class _Verdict:
 
     def _judge_code(self, step: int, error: ErrorInfo, settled: Settled) -> None:
         policy = self.request.policies[self.request.steps[step].policy]
-        exhausted = settled.attempts >= policy.retry.attempts or not policy.idempotent
-        repeated = (
-            exhausted
-            and settled.attempts > 1
-            and error.type_name
-            in (
-                "ConnectionResetError",
-                "ReplicaLostError",
-                "OperationTimeoutError",
-            )
-        )
+        exhausted = 1 < settled.attempts >= policy.retry.attempts
+        passing = ("ConnectionResetError", "ReplicaLostError", "OperationTimeoutError")
+        # What must not run twice is tried again only where its body never began.
+        tried = policy.idempotent or error.type_name == "ReplicaLostError"
+        repeated = exhausted and tried and error.type_name in passing
         if error.code != ("E005" if repeated else "E003"):
             self.broken(f"step {step} failed with {error.type_name} as {error.code} after {settled.attempts} attempts")
 

@@ -34,8 +34,8 @@ class Kill(NamedTuple):
 class ReplicaKiller:
     """Ends random replicas of some tools with SIGKILL, on this machine and in one cluster only.
 
-    As a context manager it kills one every ``interval`` seconds (drawn between two bounds) until its block ends, at most
-    ``most`` of them. :meth:`kill` kills one now. Which replica and when are drawn from ``seed``.
+    As a context manager it kills one every ``interval`` seconds (drawn between two bounds) until its block ends, at
+    most ``most`` of them. :meth:`kill` kills one now. Which replica and when are drawn from ``seed``.
 
     Args:
         rt: a runtime on Ray; only processes of its cluster are touched.

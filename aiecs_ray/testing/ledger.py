@@ -1,7 +1,7 @@
 """A tool that keeps a ledger of its own: what began and what ended, whatever anybody else says.
 
-Each line is written by one ``write`` to a file opened with ``O_APPEND``, so lines of many processes do not mix, and what
-was written survives the process that wrote it.
+Each line is written by one ``write`` to a file opened with ``O_APPEND``, so lines of many processes do not mix, and
+what was written survives the process that wrote it.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ class Ledger:
     ...     ledger = Ledger(Path(folder) / "ledger")
     ...     tool = LedgerTool(**ledger.config)
     ...     _ = tool.run("a"), tool.run("a"), tool.run("b")
-    ...     ledger.started(), ledger.started_twice(), ledger.lost(["a", "b", "c"])
-    ({'a', 'b'}, {'a'}, {'c'})
+    ...     sorted(ledger.started()), ledger.started_twice(), ledger.lost(["a", "b", "c"])
+    (['a', 'b'], {'a'}, {'c'})
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

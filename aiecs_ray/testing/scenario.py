@@ -10,8 +10,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from aiecs_ray.config import Settings
-from aiecs_ray.messages import Input, Limits, Policy, RetryOptions, RunRequest, Step, ToolSpec
+from aiecs_ray.messages import Input, Limits, Mode, Policy, RetryOptions, RunRequest, Step, ToolSpec
 
+_MODES: tuple[Mode, ...] = ("sequence", "sequence", "parallel", "batch")
 GRACES = (0.2, 1.0)
 SETTINGS = tuple(
     Settings(grace=grace, window=window, init_timeout=5.0, idle_timeout=idle, max_queued=queued, event_limit=100_000)
@@ -51,6 +52,8 @@ class Faults:
     """A random replica is killed, this often a second."""
     interrupt: float = 0.0
     """The threads of a replica are interrupted at the worst moment."""
+    no_ledger: float = 0.0
+    """Nothing can be read of what a dead replica had begun."""
     cache_slow: float = 0.0
     """The cache takes seconds to answer."""
     cache_silent: float = 0.0
@@ -71,6 +74,7 @@ _LEVELS = {
     "mute": (0.1, 0.5),
     "kill": (0.5, 4.0),
     "interrupt": (0.1, 0.5),
+    "no_ledger": (0.1, 1.0),
     "cache_slow": (0.1, 0.5),
     "cache_silent": (0.3, 1.0),
 }
@@ -230,7 +234,7 @@ class _Draw:
             # Many steps of few operations make chunks and long chains.
             policies = tuple(rng.sample(policies, min(len(policies), rng.choice((1, 2)))))
         count = rng.choice((1, 2, 3, 4, 5, 6, 8, 8, 12, 30))
-        mode = rng.choice(("sequence", "sequence", "parallel", "batch"))
+        mode: Mode = rng.choice(_MODES)
         steps = self._steps(count, policies, in_order=mode == "sequence")
         keeps: tuple[Any, ...] = ("all", "all", "last", tuple(n for n in range(count) if self.chance(0.3)))
         bounded = self.faults.hang and self.chance(0.5)

@@ -12,7 +12,7 @@ from aiecs_ray.testing.sim_replica import SimReplica
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from aiecs_ray.backend import CacheEntry
+    from aiecs_ray.backend import CacheEntry, CacheLink, KeyParts, Note
     from aiecs_ray.messages import ToolSpec
     from aiecs_ray.testing.scenario import ToolPlan
     from aiecs_ray.testing.world import World
@@ -28,10 +28,10 @@ class SimCache:
         silent = world.happens(world.faults.cache_silent)
         self._silent_from = world.rng.uniform(0.0, 1.0) if silent else math.inf
 
-    async def get_many(self, keys: Sequence[str]) -> list[CacheEntry | None]:
+    async def get_many(self, keys: Sequence[str], operations: Sequence[str]) -> list[CacheEntry | None]:
         """Return the entries under ``keys``, sooner or later or never."""
         await asyncio.sleep(self._delay())
-        found = self._cache.get_many(keys)
+        found = self._cache.get_many(keys, operations)
         self._world.note("cache  %d of %d found", sum(entry is not None for entry in found), len(found))
         await asyncio.sleep(self._world.latency())
         return found
@@ -39,6 +39,15 @@ class SimCache:
     def put_many(self, entries: Sequence[CacheEntry]) -> None:
         """Store ``entries``; what is asked afterwards arrives afterwards."""
         self._world.loop.call_later(self._delay(), self._cache.put_many, entries)
+
+    def note(self, notes: Sequence[Note]) -> None:
+        """Count what happened without the cache."""
+        self._world.loop.call_later(self._delay(), self._cache.note, notes)
+
+    async def explain(self, parts: KeyParts, operation: str, key: str) -> dict[str, Any]:
+        """Say what there is under ``key``."""
+        await asyncio.sleep(self._delay())
+        return self._cache.explain(parts, operation, key)
 
     def _delay(self) -> float:
         """Messages of one caller arrive in their order, so each waits for those before it."""
@@ -56,7 +65,7 @@ class SimBackend:
     def __init__(self, world: World) -> None:
         self._world = world
         self._tools: dict[str, ToolPlan] = {tool.spec.key: tool for tool in world.scenario.tools}
-        self.cache = SimCache(world)
+        self.cache: CacheLink = SimCache(world)
         self.gone: set[str] = set()
 
     def create(self, spec: ToolSpec) -> SimReplica:

@@ -13,7 +13,7 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from aiecs_ray.backend import ReplicaDied
+from aiecs_ray.backend import Remains, ReplicaDied
 from aiecs_ray.messages import ErrorInfo
 from aiecs_ray.testing.bodies import live
 from aiecs_ray.testing.host_model import HostModel
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 
     from aiecs_ray.backend import Running, Stopped
-    from aiecs_ray.messages import Item, Outcome, Work
+    from aiecs_ray.messages import Item, Mark, Outcome, Work
     from aiecs_ray.testing.host_model import ModelBody
     from aiecs_ray.testing.scenario import ToolPlan
     from aiecs_ray.testing.world import World
@@ -97,6 +97,9 @@ class SimReplica:
         self.doomed = False
         """It was killed and ends any moment."""
         self.death = ""
+        self.node = "node"
+        self._ended = asyncio.Event()
+        self._marks: dict[tuple[int, int], Mark] | None = None
         self._tasks: dict[asyncio.Task[Any], None] = {}
         self._channels: dict[_Channel, None] = {}
         self._answers: dict[asyncio.Future[Any], None] = {}
@@ -163,6 +166,12 @@ class SimReplica:
             self.world.note("kill   %s", self)
             self.world.loop.call_later(self.world.rng.uniform(0.0, KILL), self.die, "it was killed")
 
+    async def remains(self) -> Remains:
+        """Return how far the attempts had come, once the process has ended; nothing where its node is gone, too."""
+        await self._ended.wait()
+        await asyncio.sleep(self.world.latency())
+        return Remains(self._marks)
+
     # --- the process ---------------------------------------------------------------------------------------
 
     def die(self, reason: str) -> None:
@@ -170,6 +179,9 @@ class SimReplica:
         if self.dead:
             return
         self.dead, self.death = True, reason
+        self._ended.set()
+        if not self.world.happens(self.world.faults.no_ledger):
+            self._marks = dict(self.host.marks)
         self.world.note("dead   %s: %s", self, reason)
         for task in list(self._tasks):
             task.cancel()

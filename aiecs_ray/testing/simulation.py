@@ -24,6 +24,8 @@ LIMIT = 900.0
 """Virtual seconds within which every run has to end; far beyond what any of them takes."""
 SLOWEST = 5.0
 """Seconds after which also a slow message and its answer have arrived."""
+AT_REST = 6
+"""Replicas that may be made while nothing is left to do: each tool's least number, where others held the room."""
 QUIET = 0.5
 """Seconds after the last run, beside the grace periods, in which what is under way comes to its end."""
 
@@ -62,6 +64,8 @@ def simulate_scenario(scenario: Scenario, *, traced: bool = False) -> Report:
         loop.run_until_complete(_Simulation(world).run())
     except StuckError as stuck:
         world.broken(f"{stuck}: {_unfinished(world)}")
+    except Exception as error:  # noqa: BLE001  # whatever the coordinator raised at a client that did nothing wrong
+        world.broken(f"{type(error).__name__}: {error}")
     finally:
         _end(loop)
     violations = (*world.violations, *(f"an error that nobody handled: {error}" for error in loop.errors))
@@ -88,13 +92,16 @@ class _Simulation:
         slow = SLOWEST * (world.faults.slow_message > 0) + PATIENCE * (
             world.faults.cache_silent + world.faults.cache_slow > 0
         )
+        made = len(world.replicas)
         await asyncio.sleep(3 * world.scenario.settings.grace + QUIET + slow)
         self._judge_memory()
+        if (churn := len(world.replicas) - made) > AT_REST:
+            world.broken(f"{churn} replicas were made although nothing was left to do")
         await self._coordinator.shut_down()
         if left := [str(replica) for replica in self._world.replicas if not (replica.dead or replica.doomed)]:
             self._world.broken(f"the coordinator was shut down and left {', '.join(left)} alive")
 
-    def _judge_memory(self) -> None:
+    def _judge_memory(self) -> None:  # noqa: C901  # one question after the other
         """Every run has ended and was let go: nothing of them may be left."""
         coordinator, pools, now = self._coordinator, self._coordinator._pools, self._world.loop.time()
         for pool in pools._pools.values():
@@ -104,9 +111,12 @@ class _Simulation:
                     self._world.broken(f"{count} {what} are left in the pool of {pool.spec.name}")
         if coordinator._runs:
             self._world.broken(f"runs are left: {', '.join(coordinator._runs)}")
-        for name, gate in coordinator._gates.items():
-            if not gate.forgettable(now + 1e6):
+        gates, table = coordinator._guards.gates, coordinator._guards.table
+        for name, meter in (table._shared | table._meters).items():
+            if gates.waiting(meter) or not meter.is_fresh(now + 1e6):
                 self._world.broken(f"limit {name!r} still holds steps")
+        if coordinator._backlog.open:
+            self._world.broken(f"{coordinator._backlog.open} operations are still counted as open")
         for run in self._world.runs.values():
             if left := len(run._tasks._running):
                 self._world.broken(f"{left} tasks of {run.id} are left")

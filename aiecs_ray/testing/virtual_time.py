@@ -72,7 +72,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         heapq.heappush(self._timers, (when, next(self._order), handle))
         return handle
 
-    def create_task(self, coro: Any, *, name: str | None = None, context: contextvars.Context | None = None) -> Any:
+    def create_task(  # type: ignore[override]  # typeshed allows any object as a name
+        self, coro: Any, *, name: str | None = None, context: contextvars.Context | None = None
+    ) -> Any:
         """Run a coroutine; what it raises is noted in ``errors``, also when nobody waits for it."""
         task = asyncio.Task(coro, loop=self, name=name, context=context)
         task.add_done_callback(self._look_at)
@@ -84,7 +86,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _look_at(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, StuckError):
-            self.errors.append(f"{task.get_coro().__qualname__}: {type(error).__name__}: {error}")
+            self.errors.append(f"{getattr(task.get_coro(), '__qualname__', task)}: {type(error).__name__}: {error}")
 
     def _run_once(self) -> None:
         # asyncio.BaseEventLoop.run_forever calls this until it is told to stop.
@@ -93,7 +95,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         due, self._callbacks = self._callbacks, []
         for handle in due:
             if not handle.cancelled():
-                handle._run()  # noqa: SLF001  # how a loop runs a handle
+                handle._run()
 
     def _jump(self) -> None:
         timers = self._timers
@@ -111,10 +113,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """Nothing to do: a cancelled timer is thrown away when its time comes."""
 
-    call_soon_threadsafe = call_soon
+    call_soon_threadsafe = call_soon  # type: ignore[assignment]
     """There is one thread; asyncio itself calls this where a generator is left unfinished."""
 
-    def run_in_executor(self, *_: Any, **__: Any) -> Any:
+    def run_in_executor(self, *_: Any, **__: Any) -> Any:  # type: ignore[override]  # it takes nothing
         """Refuse: with threads the course of events would depend on the machine.
 
         Raises:

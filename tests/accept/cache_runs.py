@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 TOOL = """
 import json, os, signal, subprocess, sys, time
 from pathlib import Path
-import aiecs_ray
-from aiecs_ray import operation
+import aiecs_ray, aiecs_ray.errors
 from aiecs_ray.config import Settings
 
 class Maker:
@@ -41,6 +40,12 @@ def until(happened, seconds=120):
     while not happened():
         assert time.monotonic() < deadline, "it has not happened in time"
         time.sleep(0.02)
+
+def answers(rt):
+    try:
+        return bool(rt.stats())
+    except aiecs_ray.errors.AiecsError:
+        return False
 
 def processes(start):
     # Of this run's own Ray: there may be others on the machine.
@@ -72,10 +77,11 @@ print(json.dumps([[len(result), set(result) == {{1}}] for result in results(rt)]
 holder = aiecs_ray.connect("local", num_cpus=2, object_store_memory={store})
 killed = subprocess.run([sys.executable, "-c", {client!r}, holder.address])
 [coordinator] = processes("ray::_CoordinatorActor")
-[tool] = processes("ray::_ReplicaActor")
+[tool] = processes("ray::Replica_maker")
 before = holder.incarnation
 coordinator.kill()
 until(lambda: not tool.is_running() or tool.status() == "zombie")
+until(lambda: answers(holder))
 reader = {reader!r}
 done = subprocess.run([sys.executable, "-c", reader, holder.address], capture_output=True, text=True)
 assert done.returncode == 0, done.stderr

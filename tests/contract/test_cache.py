@@ -13,7 +13,7 @@ import pytest
 
 from aiecs_ray import Runtime, operation
 from aiecs_ray.errors import AiecsError, InvalidInputError, OperationFailedError
-from tests.contract.probes import Ledger, note, op
+from tests.contract.probes import Ledger, eventually, note, op
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,6 +84,14 @@ class Archive:
         if (runs := note(ledger)) < 2:
             raise ValueError("the first time only")
         return runs
+
+    @operation(ttl=1.5)
+    def brief(self, ledger: str, size: int) -> list[Any]:
+        return [note(ledger), "x" * size]
+
+    @operation
+    def measure(self, data: list[Any]) -> int:
+        return int(data[0])
 
     @operation
     def whose(self, ledger: str, user_id: str = "?") -> list[Any]:
@@ -337,6 +345,20 @@ def test_what_reads_a_new_result_runs_again(archive: Runtime, ledger: Ledger, us
 
     assert results[1].result["what"] == "b" * size
     assert len(ledger) == 4
+
+
+@pytest.mark.parametrize("size", [1, 200_000], ids=["small", "large"])
+def test_what_reads_a_result_that_was_made_anew_after_its_time_runs_again(
+    archive: Runtime, ledger: Ledger, user: str, size: int
+) -> None:
+    operations = [op("archive.brief", ledger=ledger.path, size=size), op("archive.measure", data="$result[0]")]
+    archive.run(operations, user_id=user)
+
+    again = archive.run(operations, user_id=user)
+    eventually(lambda: not archive.cache.explain("archive.brief", operations[0]["params"], user_id=user).hit)
+    anew = archive.run(operations, user_id=user)
+
+    assert [result.result for result in (again[1], anew[1])] == [1, 2]
 
 
 @pytest.mark.parametrize("name", ["read", "parse"])

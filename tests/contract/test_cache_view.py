@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aiecs_ray import Runtime, operation
+import aiecs_ray
+from aiecs_ray import Runtime, inprocess, operation
+from aiecs_ray.actors.cache import Cache
 from aiecs_ray.errors import AiecsError, InvalidInputError
 from tests.contract.probes import Ledger, note, op
 
@@ -326,3 +328,32 @@ def test_the_memory_is_that_of_the_values_and_their_records(library: Runtime, le
     assert after["ttl_entries"] == before["ttl_entries"] + 1
     assert 500_000 < after["cache_memory_bytes"] - before["cache_memory_bytes"] < 510_000
     assert after["max_cache_size"] == 10_000
+
+
+# --- how much is said ------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_of_a_thousand_costs_a_few_messages(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, user: str) -> None:
+    asked: list[int] = []
+    stored: list[int] = []
+
+    class Counting(Cache):
+        def get_many(self, keys: Any, operations: Any = ()) -> Any:
+            asked.append(len(keys))
+            return super().get_many(keys, operations)
+
+        def put_many(self, entries: Any) -> None:
+            stored.append(len(entries))
+            super().put_many(entries)
+
+    monkeypatch.setattr(inprocess, "Cache", Counting)
+    with aiecs_ray.connect("inprocess", registry=aiecs_ray.Registry()) as rt:
+        rt.register(Library)
+        operations = [op("library.read", ledger=ledger.path, what=n) for n in range(1_000)]
+
+        for _ in range(2):
+            rt.run(operations, "batch", user_id=user)
+
+    assert asked == [1_000, 1_000]
+    assert sum(stored) == 1_000
+    assert len(stored) < 200

@@ -70,6 +70,31 @@ def test_users_take_turns(counter: Runtime, gate: Gate, ledger: Ledger) -> None:
     assert order.index("bob") < 450
 
 
+@pytest.mark.parametrize(
+    "second", [{"user_id": "bob"}, {"user_id": "ann", "priority": 5}], ids=["another user", "a higher priority"]
+)
+def test_a_flood_delays_ten_operations_by_less_than_a_twentieth_of_it(
+    counter: Runtime, gate: Gate, ledger: Ledger, second: dict[str, Any]
+) -> None:
+    lines = [{"who": "flood", "count": 2000, "user_id": "ann"}, {"who": "ten", "count": 10, **second}]
+
+    order = served(counter, gate, ledger, lines)
+
+    last = max(place for place, who in enumerate(order) if who == "ten")
+    assert order[:last].count("flood") < 100
+
+
+def test_a_low_priority_is_served_while_higher_ones_keep_coming(counter: Runtime, gate: Gate, ledger: Ledger) -> None:
+    lines = [{"who": "high", "count": 200, "priority": 9}, {"who": "low", "count": 1, "priority": -9}]
+    counter.register(Counter, replace=True, max_replicas=1, concurrency=1)
+    counter.set_limit("counter.serve", concurrency=1)
+
+    order = served(counter, gate, ledger, lines)
+    counter.reset_limit("counter.serve")
+
+    assert order.index("low") < 100
+
+
 @pytest.mark.parametrize("priority", [11, -11, 1.5, "high", True], ids=repr)
 def test_a_priority_is_a_number_from_minus_ten_to_ten(counter: Runtime, ledger: Ledger, priority: Any) -> None:
     request = {**op("counter.serve", ledger=ledger.path, who="nobody"), "priority": priority}

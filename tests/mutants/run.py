@@ -1,7 +1,8 @@
 """Plants bugs in copies of the project, one at a time, and shows that each turns a test red.
 
 ``python tests/mutants/run.py [NAME ...]`` takes the bugs from ``mutants.toml``, all of them or those that are named.
-For each it prints the test that failed; it exits with 1 if any bug survives or cannot be planted.
+For each it prints the test that failed; it exits with 1 if any bug survives or cannot be planted. A bug that names
+``seeds`` instead of tests has to be found by the simulator within so many of them; printed is the first that found it.
 """
 
 from __future__ import annotations
@@ -41,6 +42,16 @@ for module in (aiecs_ray, aiecs_ray.actors):
     assert module.__file__.startswith(sys.argv[1] + "/"), f"{module.__file__} is not the copy in {sys.argv[1]}"
 sys.exit(pytest.main(sys.argv[2:]))
 """
+SIMULATING = 900.0
+"""The same for the simulator, whose seeds are many."""
+_SIMULATE = """
+import sys
+import aiecs_ray, aiecs_ray.actors
+from aiecs_ray.testing.simulate import main
+for module in (aiecs_ray, aiecs_ray.actors):
+    assert module.__file__.startswith(sys.argv[1] + "/"), f"{module.__file__} is not the copy in {sys.argv[1]}"
+sys.exit(main(["--seeds", sys.argv[2], "--processes", "1", "--stop", "1"]))
+"""
 _numbers = count(1)
 
 
@@ -52,7 +63,9 @@ class Mutant:
     file: str
     old: str
     new: str
-    tests: tuple[str, ...]
+    tests: tuple[str, ...] = ()
+    seeds: int = 0
+    """Seeds of the simulator within which one must break a promise; instead of tests."""
 
     def occurrences(self, root: Path = ROOT) -> int:
         """Return how often the text to be replaced stands in its file; it has to be once."""
@@ -72,7 +85,7 @@ class Verdict:
 def load() -> list[Mutant]:
     """Return every bug of the list."""
     entries = tomllib.loads(LIST.read_text(encoding="utf-8"))["mutant"]
-    return [Mutant(**{**entry, "tests": tuple(entry["tests"])}) for entry in entries]
+    return [Mutant(**{**entry, "tests": tuple(entry.get("tests", ()))}) for entry in entries]
 
 
 class Copy:
@@ -107,6 +120,13 @@ class Copy:
         """Run tests on this copy; return pytest's exit status, None when it hangs, and its output."""
         command = [sys.executable, "-c", _PYTEST, str(self.root), *tests, "-m", _MARKS, *options]
         command += ["-v", "--tb=line", "--no-header", "-rfE", "-p", "no:cacheprovider"]
+        return self._finish(command, LIMIT)
+
+    def simulate(self, seeds: int) -> tuple[int | None, str]:
+        """Run seeds of the simulator on this copy until one breaks a promise; return as :meth:`run` does."""
+        return self._finish([sys.executable, "-c", _SIMULATE, str(self.root), str(seeds)], SIMULATING)
+
+    def _finish(self, command: Sequence[str], limit: float) -> tuple[int | None, str]:
         environment = {**os.environ, "PYTHONPATH": str(self.root), "COLUMNS": "300"}
         with subprocess.Popen(  # noqa: S603  # this Python, on tests of this project
             command,
@@ -118,7 +138,7 @@ class Copy:
             start_new_session=True,
         ) as process:
             try:
-                output, _ = process.communicate(timeout=LIMIT)
+                output, _ = process.communicate(timeout=limit)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 return None, process.communicate()[0]
@@ -131,8 +151,10 @@ def judge(mutant: Mutant, copy: Copy) -> Verdict:
     if (occurrences := mutant.occurrences(copy.root)) != 1:
         return Verdict(mutant.name, caught=False, text=f"{mutant.file} has its text {occurrences} times", seconds=0.0)
     with copy.planted(mutant):
-        status, output = copy.run(mutant.tests, "-x")
+        status, output = copy.simulate(mutant.seeds) if mutant.seeds else copy.run(mutant.tests, "-x")
     seconds = time.monotonic() - began
+    if mutant.seeds:
+        return _verdict_of_seeds(mutant, status, output, seconds)
     if status is None:
         return Verdict(mutant.name, caught=True, text=f"{_last_begun(output)} hangs", seconds=seconds)
     failed = re.search(r"^FAILED (\S+)", output, re.MULTILINE)
@@ -142,6 +164,19 @@ def judge(mutant: Mutant, copy: Copy) -> Verdict:
         return Verdict(mutant.name, caught=False, text=f"SURVIVED {', '.join(mutant.tests)}", seconds=seconds)
     last = output.strip().rpartition("\n")[2]
     return Verdict(mutant.name, caught=False, text=f"the tests could not run: {last}", seconds=seconds)
+
+
+def _verdict_of_seeds(mutant: Mutant, status: int | None, output: str, seconds: float) -> Verdict:
+    found = re.search(r"^seed (\d+): (.*)", output, re.MULTILINE)
+    if status == 1 and found is not None:
+        text = f"seed {found[1]}: {found[2][:150]}"
+        return Verdict(mutant.name, caught=True, text=text, seconds=seconds)
+    if status is None:
+        return Verdict(mutant.name, caught=True, text="the simulator, which hangs", seconds=seconds)
+    if status == 0:
+        return Verdict(mutant.name, caught=False, text=f"SURVIVED {mutant.seeds} seeds", seconds=seconds)
+    last = output.strip().rpartition("\n")[2]
+    return Verdict(mutant.name, caught=True, text=f"the simulator, which breaks off: {last}", seconds=seconds)
 
 
 def _last_begun(output: str) -> str:
@@ -182,6 +217,8 @@ def main(names: Sequence[str]) -> int:
 def _is_sound(copies: SimpleQueue[Copy], mutants: Sequence[Mutant]) -> bool:
     """Without a bug, every one of the tests has to pass."""
     tests = list(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
+    if not tests:
+        return True
     copy, began = copies.get(), time.monotonic()
     status, output = copy.run(tests)
     copies.put(copy)

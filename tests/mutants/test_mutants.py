@@ -25,6 +25,11 @@ def test_a_bug_has_one_place_and_changes_it(mutant: Mutant) -> None:
 
 
 @each_mutant
+def test_a_bug_says_who_has_to_find_it(mutant: Mutant) -> None:
+    assert bool(mutant.tests) != bool(mutant.seeds)
+
+
+@each_mutant
 def test_a_bug_names_tests_that_exist(mutant: Mutant) -> None:
     for test in mutant.tests:
         path, _, name = test.partition("::")

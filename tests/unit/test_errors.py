@@ -21,6 +21,7 @@ CLASSES = {
 MADE: dict[str, AiecsError] = {
     "InvalidSpecError": errors.InvalidSpecError("tool", "did you mean 'tool.op'?"),
     "OperationForbiddenError": errors.OperationForbiddenError("tool._x"),
+    "PlanFileError": errors.PlanFileError("plan.yaml", 6, 1, "there is no 'parms'"),
     "InvalidConfigError": errors.InvalidConfigError("chace_ttl", "is unknown", ("cache_ttl", "cache_size")),
     "ToolConflictError": errors.ToolConflictError("csv", "a.Csv", "b.Csv"),
     "StatusTransitionError": errors.StatusTransitionError("PENDING", "COMPLETED", ("RUNNING",)),
@@ -50,6 +51,7 @@ TEXTS = {
     "OperationForbiddenError": (
         "Operation spec 'tool._x' names a private member; only public operations can be called"
     ),
+    "PlanFileError": "plan.yaml:6: operation 1: there is no 'parms'",
     "InvalidConfigError": "Setting 'chace_ttl': is unknown (did you mean 'cache_ttl' or 'cache_size'?)",
     "ToolConflictError": (
         "Tool name 'csv' is taken: a.Csv is registered, b.Csv is another class (pass replace=True to replace it)"

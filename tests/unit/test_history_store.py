@@ -340,6 +340,6 @@ def test_a_writer_that_is_killed_leaves_a_sound_file_and_no_gap(url: str) -> Non
 
 
 @pytest.mark.accept
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_writer_that_is_killed_a_hundred_times_leaves_a_sound_file_and_no_gap(url: str) -> None:
     check_kills(url, kills=100, appends=10_000)

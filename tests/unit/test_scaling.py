@@ -381,3 +381,19 @@ def test_an_estimate_lies_between_the_old_one_and_the_new(before: float, measure
     low, high = sorted((before, measured))
 
     assert low * (1 - 1e-9) <= smooth(before, measured) <= high * (1 + 1e-9)
+
+
+def test_two_least_numbers_of_replicas_do_not_take_the_room_from_each_other() -> None:
+    pools = [pool("a", idle=(1.0,), least=1), pool("b", least=1)]
+
+    decision = decide(pools, {"CPU": 0.0}, 100.0)
+
+    assert (decision.start, decision.stop, decision.give_back) == ((), (), ())
+
+
+def test_waiting_work_takes_the_room_of_a_least_number_before_another_least_number_does() -> None:
+    pools = [pool("a", least=1), pool("b", idle=(1.0,), least=1), pool("c", queued=1)]
+
+    decision = decide(pools, {"CPU": 0.0}, 100.0)
+
+    assert (decision.start, decision.stop) == (("c",), ("b0",))
