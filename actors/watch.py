@@ -61,10 +61,14 @@ class Watch:
         except TimeoutError:
             # It does not even answer: its interpreter is held by a C call, or the process is stopped.
             step = next(iter(flight.open), None)
-            patience = math.inf if step is None else flight.limits.get(step, math.inf)
-            if step is not None and _runs(member, flight) and self._clock() - flight.touched >= patience:
-                self._time_out(flight, step)
-                member.replica.kill()
+            if step is None or not _runs(member, flight):
+                return shortest
+            left_over = flight.limits.get(step, math.inf) - (self._clock() - flight.touched)
+            if left_over > 0.0:
+                # Only as long as it may still take: a whole limit more would be too late.
+                return min(shortest, left_over)
+            self._time_out(flight, step)
+            member.replica.kill()
             return shortest
         left = [shortest]
         over = []
