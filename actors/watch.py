@@ -60,15 +60,7 @@ class Watch:
             return shortest
         except TimeoutError:
             # It does not even answer: its interpreter is held by a C call, or the process is stopped.
-            elapsed = self._clock() - flight.touched
-            overdue = [step for step in flight.open if elapsed >= flight.limits.get(step, math.inf)]
-            overdue = overdue if _runs(member, flight) else []
-            for step in overdue:
-                # Which of them had begun its ledger will tell.
-                self._time_out(flight, step)
-            if overdue:
-                member.replica.kill()
-            return shortest
+            return min(shortest, self._judge_silence(member, flight))
         left = [shortest]
         over = []
         for work, step, seconds in running:
@@ -84,6 +76,22 @@ class Watch:
             # All at once: of many that run side by side the last one must not wait for the grace periods of the others.
             await self.end(member, flight, over)
         return max(min(left), 0.005)
+
+    def _judge_silence(self, member: Member, flight: Flight) -> float:
+        """Kill a replica that does not answer once something is over its time; return seconds until the next look."""
+        elapsed = self._clock() - flight.touched
+        left = {step: flight.limits.get(step, math.inf) - elapsed for step in flight.open}
+        if not left or not _runs(member, flight):
+            return math.inf
+        overdue = [step for step, seconds in left.items() if seconds <= 0.0]
+        for step in overdue:
+            # Which of them had begun its ledger will tell.
+            self._time_out(flight, step)
+        if overdue:
+            member.replica.kill()
+            return math.inf
+        # Only as long as it may still take: a whole limit more would be too late.
+        return min(left.values())
 
     async def recall(self, member: Member, flight: Flight) -> None:
         """Take back what has not begun, and the outcomes that are there."""

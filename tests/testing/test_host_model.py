@@ -125,9 +125,8 @@ def of_host(script: Script) -> list[object]:
     )
 
     def serve() -> None:
-        deliveries = host.stream(script.work._replace(items=items), hold=script.hold)
-        # One by one: what is answered meanwhile goes between them.
-        said.extend(_delivered(delivery.outcomes) for delivery in deliveries)
+        for delivery in host.stream(script.work._replace(items=items), hold=script.hold):
+            said.append(_delivered(delivery.outcomes))  # noqa: PERF401  # what is answered meanwhile goes between them
         STAGE.entered.put(None)
 
     thread = threading.Thread(target=serve, daemon=True)
