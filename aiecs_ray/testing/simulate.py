@@ -58,7 +58,9 @@ def _list(batch: range) -> list[Report]:
 
 def _batch(batch: range) -> Iterator[Report]:
     # What the coordinator warns of in a simulated world is no news to anybody.
-    logging.getLogger("aiecs_ray").setLevel(logging.ERROR)
+    logger = logging.getLogger("aiecs_ray")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -67,6 +69,7 @@ def _batch(batch: range) -> Iterator[Report]:
             if seed % GARBAGE == 0:
                 gc.collect()
     finally:
+        logger.setLevel(level)
         if collecting:
             gc.enable()
 

@@ -196,12 +196,15 @@ def _interrupted(world: World) -> None:
         visitors.append(world.gate.arrival())
         os.kill(os.getpid(), signal.SIGINT)
 
+    # A process that was started in the background ignores interrupts; this is about one that does not.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     interrupter = threading.Thread(target=interrupt)
     interrupter.start()
     operations = [op("waits.visit", gate=world.gate.port), op("waits.count", ledger=world.ledger.path)]
     with pytest.raises(KeyboardInterrupt):
         world.rt.run(operations)
     interrupter.join(DEADLINE)
+    signal.signal(signal.SIGINT, before)
 
     # It is over: nothing runs any more, and nothing starts.
     assert world.rt.stats()["runs"]["active"] == 0

@@ -158,7 +158,7 @@ def test_a_long_text_takes_no_long_time(part: str, end: str) -> None:
     with contextlib.suppress(InvalidParamsError):
         extract_tool_calls("{{a(" + part * 60_000 + end)
 
-    assert watch.seconds < 5
+    assert watch.seconds < 30  # quadratic work would take minutes
 
 
 def test_a_description_is_text() -> None:
