@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,6 @@ from tests.contract.probes import Gate, Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 SETTINGS = {"inprocess": Settings(grace=0.1, init_pause=0), "ray": Settings(grace=0.3, init_pause=0)}
 BACKENDS = ("inprocess", pytest.param("ray", marks=pytest.mark.ray))
