@@ -28,6 +28,17 @@ def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+SLOW = ("cli", "packaging", "testing")
+"""Folders whose tests start programs or simulate for long: they run apart from the quick ones."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    folder = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(folder) and item.path.relative_to(folder).parts[0] in SLOW:
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def ray_cluster(own_state: Path) -> Iterator[str]:  # noqa: ARG001  # Ray's processes inherit it
     """Start Ray and return its address."""
