@@ -17,10 +17,11 @@ demo: $(DEMO) ## Run the main job on a private local Ray
 	@$(BIN)/python -m aiecs_ray.demo
 
 test: test-fast ## Run every test but the long acceptance runs
+	@$(BIN)/python -m pytest -q -m "slow and not ray and not accept" --numprocesses 3 --dist loadfile
 	@$(BIN)/python -m pytest -q -m "ray and not accept"
 
-test-fast: $(DEV) ## Run the tests that need no Ray
-	@$(BIN)/python -m pytest -q -m "not ray and not accept" --numprocesses 3 --dist loadfile
+test-fast: $(DEV) ## Run the tests that need neither Ray nor patience
+	@$(BIN)/python -m pytest -q -m "not slow and not ray and not accept" --numprocesses 3 --dist loadfile
 
 check: $(DEV) ## Lint, formatting, types and layers: what CI checks
 	@$(BIN)/python -m ruff check --quiet .

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aiecs_ray.actors.flight import Flight
 from aiecs_ray.actors.pool import PREFETCH_BELOW, Pool
 from aiecs_ray.actors.scaler import Scaler
+from aiecs_ray.actors.segments import chain_from, compose
 from aiecs_ray.actors.tasks import Tasks
 from aiecs_ray.actors.watch import SLOW, Watch
 from aiecs_ray.backend import ReplicaDied
@@ -183,11 +184,11 @@ class Pools:
 
     def _dispatch(self, pool: Pool, member: Member, ticket: Ticket) -> None:
         run = ticket.run
-        steps = run.chain_from(ticket.step)
+        steps = chain_from(run, ticket.step)
         chain = len(steps) > 1
         if not chain:
             steps = [ticket.step, *self._companions(pool, ticket)]
-        work = run.compose(next(self._numbers), steps, chain=chain)
+        work = compose(run, next(self._numbers), steps, chain=chain)
         expected = sum(pool.took.get(item.operation, math.inf) for item in work.items)
         flight = Flight(work, run, self._clock(), expected)
         member.flights[work.id] = flight

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.actors.tasks import Tasks
@@ -95,7 +96,7 @@ class Remaking:
         """Return what has to be kept of the request of a finished run, so that its large results can be made anew."""
         run = self._run
         large = [step for step, settled in enumerate(run.settled) if settled and not is_small(settled.payload)]
-        again = closure(run.request.steps, large, run.has_result) if large else []
+        again = closure(run.request.steps, large, partial(_has_result, run)) if large else []
         if any(not run.policy(step).idempotent for step in again):
             again = []
         return run.request.without_inputs(set(again))
@@ -117,7 +118,7 @@ class Remaking:
         self._run.resume([])
 
     async def _make_for(self, waiting: Sequence[int], lost: int, payload: Any) -> None:
-        if self._run.result_at_hand(lost) is not payload:
+        if _result(self._run, lost) is not payload:
             # It was made anew since the step was sent.
             self._run.resume(waiting)
             return
@@ -146,12 +147,12 @@ class Remaking:
     async def _make(self, step: int) -> ErrorInfo | None:
         run, lost = self._run, {step}
         while True:
-            again = closure(run.request.steps, lost, run.has_result)
+            again = closure(run.request.steps, lost, partial(_has_result, run))
             for one in again:
                 self._rounds[one] = self._rounds.get(one, 0) + 1
             if (reason := self._forbidden(again)) is not None:
                 return _result_lost(step, run.policy(step).spec, reason)
-            inner = self._begin(f"{run.id}/again-{step}", request_again(run.request, again, run.result_at_hand))
+            inner = self._begin(f"{run.id}/again-{step}", request_again(run.request, again, partial(_result, run)))
             self._inner.add(inner)
             try:
                 await inner.finished.wait()
@@ -160,7 +161,7 @@ class Remaking:
             if inner.status is TaskStatus.COMPLETED:
                 for one, settled in zip(again, inner.settled, strict=True):
                     assert settled is not None
-                    run.replace_result(one, settled.payload)
+                    _replace(run, one, settled.payload)
                 return None
             errors = {one: settled.error for one, settled in zip(again, inner.settled, strict=True) if settled}
             gone = self._also_lost(errors) - lost
@@ -180,7 +181,7 @@ class Remaking:
             for step, error in errors.items()
             if error is not None and error.type_name == "ResultLostError"
             for source in run.request.steps[step].inputs
-            if source.kind == "step" and run.has_result(source.place) and not is_small(run.result_at_hand(source.place))
+            if source.kind == "step" and _has_result(run, source.place) and not is_small(_result(run, source.place))
         }
 
     def _forbidden(self, again: Sequence[int]) -> str | None:
@@ -198,3 +199,24 @@ class Remaking:
 def _result_lost(step: int, spec: str, reason: str) -> ErrorInfo:
     text = f"The result of step {step} ({spec}) was lost with its node and cannot be made anew: {reason}"
     return ErrorInfo("E003", text, "ResultLostError", ("ResultLostError",))
+
+
+def _has_result(run: Run, step: int) -> bool:
+    """Whether the result of a step is at hand, as far as is known."""
+    settled = run.settled[step]
+    kept = settled is not None and settled.status == TaskStatus.COMPLETED.value and not settled.dropped
+    return step in run.payloads or kept
+
+
+def _result(run: Run, step: int) -> Any:
+    settled = run.settled[step]
+    return run.payloads.get(step, settled and settled.payload)
+
+
+def _replace(run: Run, step: int, payload: Any) -> None:
+    """Put a result that was made anew into the place of the lost one; one that nobody needs stays dropped."""
+    settled = run.settled[step]
+    if step in run.payloads:
+        run.payloads[step] = payload
+    if settled is not None and not settled.dropped:
+        run.settled[step] = settled._replace(payload=payload)

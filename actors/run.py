@@ -12,7 +12,7 @@ from aiecs_ray.actors.lookups import Lookups
 from aiecs_ray.actors.remaking import Remaking
 from aiecs_ray.actors.services import Services, Ticket
 from aiecs_ray.actors.tasks import Tasks
-from aiecs_ray.messages import ErrorInfo, EventKind, Item, RunRequest, Settled, Work
+from aiecs_ray.messages import ErrorInfo, EventKind, RunRequest, Settled
 from aiecs_ray.model import TaskStatus
 from aiecs_ray.plan import Plan
 from aiecs_ray.plan_values import Actions, Ending, PlanStep, State
@@ -30,8 +30,6 @@ _KINDS = {
     TaskStatus.TIMED_OUT: EventKind.STEP_TIMED_OUT,
     TaskStatus.CANCELLED: EventKind.STEP_CANCELLED,
 }
-CHAIN_LIMIT = 256
-"""Steps in one segment."""
 
 
 class Run:
@@ -50,14 +48,14 @@ class Run:
         self.bytes = 0
         self._services = services
         self.began = services.clock()
-        self._payloads: dict[int, Any] = {}
+        self.payloads: dict[int, Any] = {}
         self._sizes: dict[int, tuple[int, str, float]] = {}
         self._hits: set[int] = set()
         self._places: dict[int, tuple[str, str]] = {}
         """Which replica a step was sent to last, and on which node that is."""
         self._failures: dict[int, ErrorInfo] = {}
         """Of the last attempt of steps that may be tried again."""
-        lookups = Lookups(request, services.cache, self._payloads, services.token)
+        lookups = Lookups(request, services.cache, self.payloads, services.token)
         self._answers = Answers(self, lookups, services.joins)
         self._admission = Admission(self, services.guards, request.limits)
         self._stopped_by: TaskStatus | None = None
@@ -187,25 +185,6 @@ class Run:
         self._perform(actions)
         return ready
 
-    def has_result(self, step: int) -> bool:
-        """Return whether the result of a step is at hand, as far as is known."""
-        settled = self.settled[step]
-        kept = settled is not None and settled.status == TaskStatus.COMPLETED.value and not settled.dropped
-        return step in self._payloads or kept
-
-    def result_at_hand(self, step: int) -> Any:
-        """Return the payload of a step that completed."""
-        settled = self.settled[step]
-        return self._payloads.get(step, settled and settled.payload)
-
-    def replace_result(self, step: int, payload: Any) -> None:
-        """Put a result that was made anew into the place of the lost one; one that nobody needs stays dropped."""
-        settled = self.settled[step]
-        if step in self._payloads:
-            self._payloads[step] = payload
-        if settled is not None and not settled.dropped:
-            self.settled[step] = settled._replace(payload=payload)
-
     def report(self, step: int, progress: tuple[float, float | None, str]) -> None:
         """An operation reported its progress; what comes after its outcome is of no interest."""
         if self.settled[step] is None and self._progress.get(step) != progress:
@@ -271,64 +250,13 @@ class Run:
         """A circuit breaker did not let a step through; it may for ``seconds`` not."""
         self._perform(self.plan.rejected(step, error, seconds))
 
-    # --- work --------------------------------------------------------------------------------------------
-
-    def chain_from(self, step: int) -> list[int]:
-        """Return ``step`` and what can follow it in one segment on the same tool."""
-        tool = self.policy(step).tool
-
-        if step in self.alone:
-            return [step]
-
-        def accept(following: int) -> bool:
-            policy, files = self.policy(following), self.request.steps[following].files
-            if policy.tool != tool or self._admission.stands_alone(following) or following in self.alone:
-                return False
-            # In a segment nothing would ask the cache, and nothing would count a deadline from when the step can start.
-            if policy.cache == "only" or policy.deadline is not None:
-                return False
-            # A step that the cache might answer leaves the segment, unless its key needs a result of the segment.
-            if not self._answers.expected(following):
-                return True
-            return self._waits_for_result(following) and not files
-
-        return self.plan.chain(step, accept, CHAIN_LIMIT)
-
-    def _waits_for_result(self, step: int) -> bool:
-        return any(
-            source.kind == "step" and source.place not in self._payloads for source in self.request.steps[step].inputs
-        )
-
     def claim(self, step: int) -> bool:
         """A replica has room for a step: return whether it is still to be run."""
         return self.plan.state(step) is State.READY and self._answers.claim(step)
 
-    def compose(self, work_id: int, steps: Sequence[int], *, chain: bool) -> Work:
-        """Return the message that runs ``steps`` in one call to a replica."""
-        values: list[Any] = []
-        places: dict[tuple[str, int], int] = {}
-        inside = set(steps) if chain else set()
-        items = []
-        for step in steps:
-            spec, policy = self.request.steps[step], self.policy(step)
-            inputs = []
-            for source in spec.inputs:
-                if source.kind == "step" and source.place in inside and source.place not in self._payloads:
-                    inputs.append(("item", source.place, source.path, source.text))
-                    continue
-                place = (source.kind, source.place)
-                if place not in places:
-                    places[place] = len(values)
-                    values.append(self._source(source))
-                inputs.append(("value", places[place], source.path, source.text))
-            attempt = self.plan.tries(step) + 1
-            items.append(Item(step, attempt, policy.operation, spec.params, tuple(inputs), policy.idempotent))  # type: ignore[arg-type]  # the literals are right
-        user, task = self.request.user_id, self.request.task_id
-        calls = self.request.calls
-        return Work(work_id, self.id, tuple(items), tuple(values), chain and len(items) > 1, user, task, calls)
-
-    def _source(self, source: Input) -> Any:
-        return self._payloads[source.place] if source.kind == "step" else self.request.objects[source.place]
+    def expects_answer(self, step: int) -> bool:
+        """Whether a step may be answered by the cache, or by an identical one that is under way."""
+        return self._answers.expected(step)
 
     # --- performing ----------------------------------------------------------------------------------------
 
@@ -375,7 +303,7 @@ class Run:
         size, summary, seconds = self._sizes.pop(step, (0, "", 0.0))
         self._progress.pop(step, None)
         from_cache = step in self._hits
-        payload = self._payloads.get(step) if ending.status is TaskStatus.COMPLETED else None
+        payload = self.payloads.get(step) if ending.status is TaskStatus.COMPLETED else None
         tries = self.plan.tries(step)
         status = ending.status.value
         self.settled[step] = Settled(status, payload, error, from_cache, seconds, tries, size)
@@ -396,7 +324,7 @@ class Run:
         self._answers.left(step, failed=ran and status in ("failed", "timed_out"))
 
     def _drop(self, step: int) -> None:
-        self._payloads.pop(step, None)
+        self.payloads.pop(step, None)
         settled = self.settled[step]
         if settled is not None:
             self.bytes -= settled.size
@@ -415,7 +343,7 @@ class Run:
         self.log.add(EventKind.RUN_FINISHED, data={"status": self.status.value, "counts": counts, "seconds": seconds})
         self.log.close()
         self.request = self.remaking.leave()
-        self._payloads.clear()
+        self.payloads.clear()
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
@@ -480,7 +408,7 @@ class Run:
             answers.joined(other, entry)
 
     def _keep(self, step: int, payload: Any, size: int, summary: str, seconds: float) -> None:
-        self._payloads[step] = payload
+        self.payloads[step] = payload
         self._sizes[step] = (size, summary, seconds)
         self.bytes += size
 

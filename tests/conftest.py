@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,6 @@ from tests.contract.probes import Gate, Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 SETTINGS = {"inprocess": Settings(grace=0.1, init_pause=0), "ray": Settings(grace=0.3, init_pause=0)}
 BACKENDS = ("inprocess", pytest.param("ray", marks=pytest.mark.ray))
@@ -26,6 +26,17 @@ def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("XDG_STATE_HOME", str(folder))
         yield folder
+
+
+SLOW = ("cli", "packaging", "testing")
+"""Folders whose tests start programs or simulate for long: they run apart from the quick ones."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    folder = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(folder) and item.path.relative_to(folder).parts[0] in SLOW:
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,70 @@
+"""What of a run goes to a replica in one call, and the message that says so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiecs_ray.messages import Item, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aiecs_ray.actors.run import Run
+    from aiecs_ray.messages import Input
+
+CHAIN_LIMIT = 256
+"""Steps in one segment."""
+
+
+def chain_from(run: Run, step: int) -> list[int]:
+    """Return ``step`` and what can follow it in one segment on the same tool."""
+    if step in run.alone:
+        return [step]
+    tool = run.policy(step).tool
+
+    def accept(following: int) -> bool:
+        policy, files = run.policy(following), run.request.steps[following].files
+        if policy.tool != tool or run.is_limited(following) or following in run.alone:
+            return False
+        # In a segment nothing would ask the cache, and nothing would count a deadline from when the step can start.
+        if policy.cache == "only" or policy.deadline is not None:
+            return False
+        # A step that the cache might answer leaves the segment, unless its key needs a result of the segment.
+        if not run.expects_answer(following):
+            return True
+        return _waits_for_result(run, following) and not files
+
+    return run.plan.chain(step, accept, CHAIN_LIMIT)
+
+
+def _waits_for_result(run: Run, step: int) -> bool:
+    return any(source.kind == "step" and source.place not in run.payloads for source in run.request.steps[step].inputs)
+
+
+def compose(run: Run, work_id: int, steps: Sequence[int], *, chain: bool) -> Work:
+    """Return the message that runs ``steps`` in one call to a replica."""
+    values: list[Any] = []
+    places: dict[tuple[str, int], int] = {}
+    inside = set(steps) if chain else set()
+    items = []
+    for step in steps:
+        spec, policy = run.request.steps[step], run.policy(step)
+        inputs = []
+        for source in spec.inputs:
+            if source.kind == "step" and source.place in inside and source.place not in run.payloads:
+                inputs.append(("item", source.place, source.path, source.text))
+                continue
+            place = (source.kind, source.place)
+            if place not in places:
+                places[place] = len(values)
+                values.append(_source(run, source))
+            inputs.append(("value", places[place], source.path, source.text))
+        attempt = run.plan.tries(step) + 1
+        items.append(Item(step, attempt, policy.operation, spec.params, tuple(inputs), policy.idempotent))  # type: ignore[arg-type]  # the literals are right
+    request = run.request
+    chained = chain and len(items) > 1
+    return Work(work_id, run.id, tuple(items), tuple(values), chained, request.user_id, request.task_id, request.calls)
+
+
+def _source(run: Run, source: Input) -> Any:
+    return run.payloads[source.place] if source.kind == "step" else run.request.objects[source.place]
