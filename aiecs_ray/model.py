@@ -111,7 +111,7 @@ def check_transition(old: TaskStatus | str, new: TaskStatus | str, *, allow_pend
     >>> check_transition(TaskStatus.PENDING, TaskStatus.COMPLETED, allow_pending_cancel=False)
     Traceback (most recent call last):
         ...
-    aiecs_ray.errors.StatusTransitionError: Invalid status transition: PENDING → COMPLETED. \
+    aiecs_ray.input_errors.StatusTransitionError: Invalid status transition: PENDING → COMPLETED. \
 Valid transitions from PENDING: RUNNING
     """
     source, target = _status(old), _status(new)

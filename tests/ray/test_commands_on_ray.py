@@ -69,7 +69,8 @@ def test_a_run_is_left_alone_found_again_and_cancelled(ray_cluster: str, folder:
     gate.arrival()
     run = detached["data"]["run"]
     _, listed = command(folder, *here, "runs", "list", "--status", "running")
-    assert (code, [one["id"] for one in listed["data"]]) == (0, [run])
+    # Others may be there: the cluster is shared with other tests.
+    assert (code, run in [one["id"] for one in listed["data"]]) == (0, True)
 
     code, cancelled = command(folder, *here, "runs", "cancel", run)
     assert (code, cancelled["data"]["status"]) == (0, "cancelled")
