@@ -415,7 +415,7 @@ def test_a_run_does_not_see_what_happens_to_its_parameters_later(desk: Runtime, 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_unknown_tool_is_refused_before_anything_runs(desk: Runtime, ledger: Ledger, mode: Any) -> None:
-    with pytest.raises(ToolNotFoundError, match="did you mean .*'desk'"):
+    with pytest.raises(ToolNotFoundError, match=r"did you mean .*'desk'"):
         desk.run([op("desk.note", ledger=ledger.path), op("dest.give")], mode)
 
     assert len(ledger) == 0
