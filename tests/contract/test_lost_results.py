@@ -8,6 +8,7 @@ import pytest
 
 import aiecs_ray
 from aiecs_ray import inprocess, operation
+from aiecs_ray.actors.remaking import ROUNDS
 from aiecs_ray.errors import ResultLostError
 from tests.contract.probes import Gate, Ledger, note, op, visit, visit_until_asked
 
@@ -60,9 +61,10 @@ class Store:
 
     def __init__(self) -> None:
         self._lost: list[Packed] = []
+        self.keeps_nothing = False
 
     def read(self, reference: LocalRef) -> Packed:
-        if any(reference.packed is lost for lost in self._lost):
+        if self.keeps_nothing or any(reference.packed is lost for lost in self._lost):
             raise ConnectionError("its node is gone")
         return reference.packed
 
@@ -192,3 +194,17 @@ def test_several_readers_of_a_lost_result_have_it_made_once(
 
     assert [result.result for result in results[2:]] == [SIZE] * 5
     assert ledger.lines() == ["make a"] * 2
+
+
+def test_a_result_that_is_lost_again_and_again_is_given_up(maker: Runtime, store: Store, ledger: Ledger) -> None:
+    store.keeps_nothing = True
+    operations = [
+        op("maker.make", ledger=ledger.path, letter="a"),
+        op("reader.measure", data="$result[0]", after="go"),
+    ]
+
+    results = maker.run(operations)
+
+    assert results[1].error_code == "E003"
+    assert "lost 4 times" in (results[1].error_message or "")
+    assert len(ledger) <= 1 + 2 * ROUNDS

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from aiecs_ray.actors.remaking import closure, request_again
+import asyncio
+from typing import Any
+
+from aiecs_ray.actors.remaking import Remaking, closure, request_again
 from aiecs_ray.messages import Input, Policy, RunRequest, Step
 
 
@@ -48,3 +51,32 @@ def test_the_request_runs_everything_and_keeps_it() -> None:
     assert all(one.after == () for one in again.steps)
     assert [policy.cache for policy in again.policies] == ["off"]
     assert len(again.object_ids) == len(again.objects)
+
+
+class Reader:
+    """A run whose step 1 reads the large result of step 0, which was made anew meanwhile."""
+
+    def __init__(self) -> None:
+        self.request = request()
+        self.settled = [None] * len(STEPS)
+        self.payloads = {0: "made anew"}
+        self.resumed: list[int] = []
+        self.went_on = asyncio.Event()
+
+    def set_aside(self, step: int) -> list[int]:
+        return [step]
+
+    def resume(self, steps: list[int]) -> None:
+        self.resumed += steps
+        self.went_on.set()
+
+
+async def test_a_step_that_was_sent_a_result_since_made_anew_is_only_sent_again() -> None:
+    run: Any = Reader()
+    remaking = Remaking(run, lambda *_: 1 / 0)  # type: ignore[arg-type, return-value]  # nothing is to be begun
+
+    waits = remaking.wait_for(1, 0, "the lost one")
+    await asyncio.wait_for(run.went_on.wait(), 10)
+
+    assert waits
+    assert run.resumed == [1]
