@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,12 @@ def names_secret(name: object) -> bool:
     >>> names_secret("db_password"), names_secret("path")
     (True, False)
     """
-    return _NAME.search(str(name)) is not None
+    return type(name) is str and _matches(name)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _matches(name: str) -> bool:
+    return _NAME.search(name) is not None
 
 
 def secrets_in(params: object) -> tuple[str, ...]:

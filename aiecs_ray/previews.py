@@ -8,11 +8,11 @@ from __future__ import annotations
 import functools
 import io
 import pickle
-import re
 import reprlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiecs_ray import packing
+from aiecs_ray.masking import names_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -22,7 +22,6 @@ LIMIT = 1000
 MASK = "***"
 SHORTEST = 4
 """Characters from which on the value of a secret is looked for in other texts: shorter ones stand in every word."""
-_SECRET = re.compile(r"passw|secret|token|api_?key|credential|private_?key|authorization", re.IGNORECASE)
 _SCALARS = frozenset({bool, float, int, type(None)})
 _FEW = 10
 _NO_SECRETS: frozenset[str] = frozenset()
@@ -51,20 +50,6 @@ class Preview(NamedTuple):
     """Something in it is secret, so the value itself must not be kept."""
     secrets: frozenset[str]
     """The secret texts in it, to be looked for elsewhere."""
-
-
-def looks_secret(name: object) -> bool:
-    """Whether a name says that its value is nobody's business.
-
-    >>> looks_secret("db_password"), looks_secret("rows")
-    (True, False)
-    """
-    return type(name) is str and _matches(name)
-
-
-@functools.lru_cache(maxsize=10_000)
-def _matches(name: str) -> bool:
-    return _SECRET.search(name) is not None
 
 
 def mask(text: str, secrets: Iterable[str]) -> str:
@@ -112,7 +97,7 @@ def _is_flat(value: Any) -> bool:
     """Whether there is nothing to shorten and nothing to mask."""
     if type(value) is dict:
         flat = len(value) <= _FEW and all(type(part) in _SCALARS for part in value.values())
-        return flat and not any(map(looks_secret, value))
+        return flat and not any(map(names_secret, value))
     return type(value) in _SCALARS
 
 
@@ -216,7 +201,7 @@ def _look_through(value: Any, found: set[str]) -> bool:
             continue
         seen.add(id(part))
         inherits = secret or (isinstance(part, _Foreign) and part.shown.startswith("Secret"))
-        open_.extend((inner, inherits or looks_secret(name)) for name, inner in parts)
+        open_.extend((inner, inherits or names_secret(name)) for name, inner in parts)
     return masked
 
 
@@ -260,4 +245,4 @@ class _Shown(reprlib.Repr):
         return "{" + ", ".join([*parts, "..."] if len(x) > len(shown) else parts) + "}"
 
     def _hides(self, name: object, part: object) -> bool:
-        return looks_secret(name) and part is not None and type(part) is not bool and type(part) is not _Text
+        return names_secret(name) and part is not None and type(part) is not bool and type(part) is not _Text

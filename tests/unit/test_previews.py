@@ -11,8 +11,9 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from aiecs_ray import packing
+from aiecs_ray.masking import names_secret
 from aiecs_ray.packing import Slot
-from aiecs_ray.previews import LIMIT, Preview, looks_secret, mask, preview
+from aiecs_ray.previews import LIMIT, Preview, mask, preview
 
 
 class Account(BaseModel):
@@ -135,7 +136,7 @@ def test_the_longest_secret_is_masked_first() -> None:
 
 
 def test_only_names_are_looked_at() -> None:
-    assert [looks_secret(name) for name in ("Authorization", "privateKey", "rows", 5, None)] == [
+    assert [names_secret(name) for name in ("Authorization", "privateKey", "rows", 5, None)] == [
         True,
         True,
         False,
