@@ -136,8 +136,8 @@ def test_secrets_of_parameters_stand_nowhere(clerk: Runtime, tmp_path: Path) -> 
     record = latest(clerk)
     clerk.history.export(tmp_path / "out.jsonl", limit=1)
 
-    assert record.steps[0].params == "{'value': '*** again', 'password': '***'}"
-    assert record.steps[1].message == "Error executing fail: not ***"
+    assert record.steps[0].params == "{'value': '******** again', 'password': '********'}"
+    assert record.steps[1].message == "Error executing fail: not ********"
     assert "hunter2" not in (tmp_path / "out.jsonl").read_text()
     with pytest.raises(ResultExpiredError, match="secret"):
         record.value(0)
