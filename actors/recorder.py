@@ -87,7 +87,7 @@ class Recorder:
     def follow(self, run: Run) -> None:
         """Record a run from its beginning on."""
         feed = self._runs[run.id] = _Feed(run, self._settings)
-        run.log.sink = feed.events.append
+        run.log.sinks.append(feed.events.append)
         if not self._ticking:
             self._ticking = True
             self._tasks.spawn(self._tick())

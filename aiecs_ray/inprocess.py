@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from aiecs_ray.backend import CacheEntry, CacheLink, KeyParts, Link, Note, Running, Stopped
     from aiecs_ray.config import Settings
     from aiecs_ray.messages import ErrorInfo, Outcome, ToolSpec, Work
+    from aiecs_ray.metering import Sample
     from aiecs_ray.packing import Packed
 
 logger = logging.getLogger(__name__)
@@ -192,6 +193,19 @@ class _CacheLink:
         return self._cache.explain(parts, operation, key)
 
 
+class _MetricsLink:
+    """Nobody looks at the numbers of one process but who asks for them."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    async def cache_stats(self) -> Mapping[str, Any]:
+        return self._cache.stats()
+
+    def show(self, samples: Sequence[Sample]) -> None:
+        pass
+
+
 def read(reference: LocalRef) -> Packed:
     """Return the large value of a reference."""
     return reference.packed
@@ -278,6 +292,7 @@ class InProcessLink:
             random=random.random,
             token=secrets.token_bytes,
             history=self._history,
+            metrics=_MetricsLink(self._cache) if settings.metrics else None,
         )
         backend.report = lambda *progress: self.request("report", *progress)
         backend.home = lambda: _Inner(self)
