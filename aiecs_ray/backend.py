@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import concurrent.futures
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from aiecs_ray.metering import Sample
     from aiecs_ray.messages import ErrorInfo, Mark, Outcome, ToolSpec, Work
+    from aiecs_ray.metering import Sample
     from aiecs_ray.packing import Packed
 
 
