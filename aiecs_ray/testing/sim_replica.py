@@ -172,6 +172,11 @@ class SimReplica:
         await asyncio.sleep(self.world.latency())
         return Remains(self._marks)
 
+    @property
+    def is_legible(self) -> bool:
+        """Whether its ledger outlived it."""
+        return self._marks is not None
+
     # --- the process ---------------------------------------------------------------------------------------
 
     def die(self, reason: str) -> None:
