@@ -170,11 +170,7 @@ class ToolHost:
             if outcome is None:
                 break
             made[item.step] = outcome.payload if packed is None else packed
-            if packed is not None and packed.size > self._inline_limit:
-                total += packed.size
-                outcome = outcome._replace(payload=Large(len(ready.larges)))
-                ready.larges.append(packed)
-            ready.outcomes.append(outcome)
+            total += self._add(ready, outcome, packed)
             if not hold and (ready.larges or not item.idempotent):
                 yield ready
                 ready = self._hold(work.id)
@@ -202,14 +198,25 @@ class ToolHost:
 
         for item in work.items:
             asyncio.run_coroutine_threadsafe(run(item), loop)
-        for _ in work.items:
-            outcome, packed = outcomes.get()
-            if outcome is None:
-                continue
-            if packed is not None and packed.size > self._inline_limit:
-                yield Delivery([outcome._replace(payload=Large(0))], [packed])
-            else:
-                yield Delivery([outcome], [])
+        left = len(work.items)
+        while left:
+            ready, waiting = Delivery([], []), True
+            while waiting:
+                outcome, packed = outcomes.get()
+                if outcome is not None:
+                    self._add(ready, outcome, packed)
+                left, waiting = left - 1, not outcomes.empty()
+            if ready.outcomes:
+                yield ready
+
+    def _add(self, ready: Delivery, outcome: Outcome, packed: Packed | None) -> int:
+        """Add an outcome to a delivery, a large value beside it; return the size of that."""
+        if packed is None or packed.size <= self._inline_limit:
+            ready.outcomes.append(outcome)
+            return 0
+        ready.outcomes.append(outcome._replace(payload=Large(len(ready.larges))))
+        ready.larges.append(packed)
+        return packed.size
 
     def _is_async(self, item: Item) -> bool:
         operation = self._operations.get(item.operation)

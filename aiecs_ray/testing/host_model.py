@@ -136,10 +136,14 @@ class HostModel:
 
         tasks = [asyncio.get_running_loop().create_task(run(item)) for item in work.items]
         try:
-            for _ in work.items:
-                outcome = await ended.get()
-                if outcome is not None:
-                    yield [outcome]
+            left = len(work.items)
+            while left:
+                outcomes = [await ended.get()]
+                while not ended.empty():
+                    outcomes.append(ended.get_nowait())
+                left -= len(outcomes)
+                if ready := [outcome for outcome in outcomes if outcome is not None]:
+                    yield ready
         finally:
             for task in tasks:
                 task.cancel()

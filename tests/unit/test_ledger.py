@@ -12,10 +12,10 @@ import pytest
 
 from aiecs_ray.actors import ledger as ledgers
 from aiecs_ray.actors.ledger import SLOTS, Ledger, Whereabouts, end_process, open_ledger, take_remains
-from aiecs_ray.actors.pool import ASYNC_WINDOW
 from aiecs_ray.deaths import INNOCENT, Fate, judge
 from aiecs_ray.messages import Item, Mark, Work
-from aiecs_ray.scaling import ASYNC_CHUNK
+from aiecs_ray.options import MAX_CONCURRENCY
+from aiecs_ray.scaling import MOST_CALLS
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def test_what_runs_is_never_overwritten_however_many_follow() -> None:
 
 
 def test_there_are_more_slots_than_a_replica_has_in_flight() -> None:
-    assert SLOTS >= 2 * ASYNC_WINDOW * ASYNC_CHUNK
+    assert SLOTS >= MAX_CONCURRENCY + MOST_CALLS
 
 
 def test_marks_are_there_after_the_process_was_killed(tmp_path: Path) -> None:
