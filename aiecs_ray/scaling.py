@@ -90,8 +90,10 @@ def decide(pools: Sequence[PoolView], free: Mapping[str, float], now: float) -> 
     wake: list[float] = []
     for pool in sorted(pools, key=lambda view: (view.replicas, not view.queued)):
         wanted = _wanted(pool, now)
-        if pool.blocked_since is not None and pool.replicas < pool.most:
-            wake.append(max(pool.blocked_since + PATIENCE, now + PATIENCE / 2))
+        patient = None if pool.blocked_since is None else pool.blocked_since + PATIENCE
+        if patient is not None and now < patient and pool.replicas < pool.most:
+            # Later only something that happens can change the answer, and whatever happens asks again.
+            wake.append(patient)
         if wanted and pool.retry_at > now:
             wake.append(pool.retry_at)
             continue
