@@ -41,7 +41,7 @@ PAGE_BYTES = 16 * 2**20
 PAGE_STEPS = 2_000
 """Bytes of inline results and number of steps in one answer; a reader's event loop must not be held up by more."""
 EVENTS_PER_ANSWER = 10_000
-EVENTS_PER_DIGEST = 20_000
+EVENTS_PER_DIGEST = 50_000
 EVENTS_TOLD = 1_000
 """Events from which on a digest groups them."""
 LEASE_INTERVAL = 1.0
@@ -213,9 +213,13 @@ class Coordinator:
         events = await log.follow(number, EVENTS_PER_ANSWER, wait)
         return events, log.closed and len(events) < EVENTS_PER_ANSWER
 
-    async def digest(self, run_id: str, number: int, wait: float) -> Digest:
-        """Return what has happened from event ``number`` on, in few words where it is much."""
+    async def digest(self, run_id: str, number: int, wait: float, pause: float = 0.0) -> Digest:
+        """Return what has happened from event ``number`` on, in few words where it is much.
+
+        The answer comes after ``pause`` seconds, or when the run has ended, or else as soon as there is any event.
+        """
         log = self._run(run_id).log
+        await log.rest(pause)
         events = await log.follow(number, EVENTS_PER_DIGEST, wait)
         over = log.closed and len(events) < EVENTS_PER_DIGEST
         return digest(events, number, most=EVENTS_TOLD, over=over)

@@ -26,7 +26,8 @@ class Group(NamedTuple):
     began: float
     """Seconds since the epoch; when the first of them can have begun."""
     ended: float
-    count: int
+    steps: int
+    """How many they are."""
     hits: int
     """Answered from the cache, or by an identical operation under way."""
     retries: int

@@ -171,7 +171,9 @@ def _groups(outline: Outline) -> list[tuple[int, str, list[int]]]:
     for row in depth:
         crowd[row] = crowd.get(row, 0) + 1
     if len(depth) <= SINGLE and deepest <= SINGLE and max(crowd.values(), default=0) <= ABREAST:
-        return [(row, vertex.spec, [step]) for step, (row, vertex) in enumerate(zip(depth, outline.vertices, strict=True))]
+        return [
+            (row, vertex.spec, [step]) for step, (row, vertex) in enumerate(zip(depth, outline.vertices, strict=True))
+        ]
     bands = min(deepest, BANDS)
     groups: dict[tuple[int, str], list[int]] = {}
     for step, row in enumerate(depth):
@@ -208,7 +210,11 @@ def _columns(rows: Sequence[int], edges: Iterable[tuple[int, int]]) -> list[floa
     columns = [0.0] * len(rows)
     for row in sorted(by_row):
         _spread(by_row[row], columns)
-    for neighbours, order in ((before, sorted(by_row)), (after, sorted(by_row, reverse=True)), (before, sorted(by_row))):
+    for neighbours, order in (
+        (before, sorted(by_row)),
+        (after, sorted(by_row, reverse=True)),
+        (before, sorted(by_row)),
+    ):
         for row in order:
             _settle(by_row[row], neighbours, columns)
     return columns

@@ -162,6 +162,15 @@ class RunView:
         """Return the steps that did not complete: failures first, then what followed from them."""
         return sorted(self.problems, key=lambda one: (_SEVERITY.get(one.status, 9), one.step))
 
+    def conclude(self, counts: Mapping[str, int], now: float) -> None:
+        """The run is over, and its last events were not seen: ``counts`` says how its steps ended."""
+        if self.over:
+            return
+        self._correct(counts)
+        self.total, self.began = max(self.total, sum(counts.values())), now if self.began is None else self.began
+        self.ended, bad = now, sum(count for status, count in counts.items() if status != WELL)
+        self.status = "failed" if bad else WELL
+
     # --- what it is told -------------------------------------------------------------------------------------
 
     def take(self, digest: Digest) -> None:
@@ -274,13 +283,13 @@ class RunView:
             del self.steps[step]
 
     def _take_group(self, group: Group) -> None:
-        self.ended_steps[WELL] += group.count
-        self.specs[group.spec] += group.count
+        self.ended_steps[WELL] += group.steps
+        self.specs[group.spec] += group.steps
         self.hits += group.hits
         self.retries += group.retries
         self.size += group.size
         self.last = max(self.last, group.ended)
-        computed = group.count - group.hits
+        computed = group.steps - group.hits
         if computed:
             start = max(group.began, self.began or group.began)
             self._work(group.spec, group.replica, group.node, (start, group.ended, group.seconds), computed)

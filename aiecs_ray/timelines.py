@@ -1,4 +1,4 @@
-"""How busy a run was over its time, in as many stretches as a picture has room for."""
+"""How many steps went through a run over its time, in as many stretches as a picture has room for."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Lane = tuple[str, str]
 
 
 class Timeline:
-    """Seconds of work by lane and stretch.
+    """Steps by lane and stretch.
 
     >>> timeline = Timeline()
     >>> timeline.begin(100.0)
-    >>> timeline.add(("tool.op", "r1"), 100.0, 101.0, 1.0)
+    >>> timeline.add(("tool.op", "r1"), 100.0, 101.0, 0.9, steps=5)
     >>> round(sum(timeline.lanes["tool.op", "r1"]), 6)
-    1.0
+    5.0
     """
 
     def __init__(self) -> None:
@@ -32,6 +32,7 @@ class Timeline:
         """Seconds of one stretch."""
         self.lanes: dict[Lane, list[float]] = {}
         self.steps: Counter[Lane] = Counter()
+        self.seconds: dict[Lane, float] = {}
 
     def begin(self, when: float) -> None:
         """Count from ``when`` on, unless something came before."""
@@ -39,7 +40,7 @@ class Timeline:
             self.began = when
 
     def add(self, lane: Lane, start: float, end: float, seconds: float, steps: int = 1) -> None:
-        """``steps`` took ``seconds`` between ``start`` and ``end``; they are spread evenly over that time."""
+        """``steps`` ran between ``start`` and ``end``, for ``seconds`` together; they count evenly over that time."""
         self.begin(start)
         assert self.began is not None
         start, end = max(0.0, start - self.began), max(0.0, end - self.began)
@@ -47,19 +48,20 @@ class Timeline:
             self._widen()
         if lane not in self.lanes and len(self.lanes) >= LANES:
             lane = OTHERS
-        busy = self.lanes.setdefault(lane, [0.0] * STRETCHES)
+        counts = self.lanes.setdefault(lane, [0.0] * STRETCHES)
         self.steps[lane] += steps
+        self.seconds[lane] = self.seconds.get(lane, 0.0) + seconds
         first, last = int(start / self.width), int(end / self.width)
         if first >= last:
-            busy[last] += seconds
+            counts[last] += steps
             return
-        pace = seconds / (end - start)
+        pace = steps / (end - start)
         for place in range(first, last + 1):
             inside = min(end, (place + 1) * self.width) - max(start, place * self.width)
-            busy[place] += pace * inside
+            counts[place] += pace * inside
 
     def _widen(self) -> None:
         self.width *= 2
-        for lane, busy in self.lanes.items():
-            merged = [busy[place] + busy[place + 1] for place in range(0, STRETCHES, 2)]
+        for lane, counts in self.lanes.items():
+            merged = [counts[place] + counts[place + 1] for place in range(0, STRETCHES, 2)]
             self.lanes[lane] = merged + [0.0] * (STRETCHES - len(merged))

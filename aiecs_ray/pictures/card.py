@@ -72,7 +72,9 @@ def plan_card(outline: Outline, mode: str) -> str:
     return element(
         "div",
         {"style": _CARD, "class": "aiecs-ray-plan"},
-        element("div", {"style": _HEAD}, element("strong", {}, "Plan"), element("span", {"style": _QUIET}, words(facts))),
+        element(
+            "div", {"style": _HEAD}, element("strong", {}, "Plan"), element("span", {"style": _QUIET}, words(facts))
+        ),
         element("div", {"style": _SECTION}, dag(outline)),
     )
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from aiecs_ray.outlines import Drawing, Kind, Node, Outline
-    from aiecs_ray.run_view import RunView, StepView
+    from aiecs_ray.run_view import StepView
 
 ACROSS, DOWN = 176.0, 62.0
 """From one node to the next, beside it and below it."""
@@ -58,7 +58,7 @@ def mermaid(outline: Outline) -> str:
     arrows: dict[Kind, str] = {"data": "-->", "success": "-.->", "order": "-.-"}
     lines = ["flowchart TD"]
     for place, node in enumerate(drawing.nodes):
-        name = _title(node).replace('"', "'").replace("<", "‹").replace(">", "›")
+        name = _title(node).replace('"', "'").replace("<", "(").replace(">", ")")
         lines.append(f'    n{place}["{name}"]')
     lines += [f"    n{first} {arrows[kind]} n{second}" for first, second, kind in drawing.edges]
     return "\n".join(lines)
@@ -66,7 +66,7 @@ def mermaid(outline: Outline) -> str:
 
 def _title(node: Node) -> str:
     if len(node.steps) > 1:
-        return f"{clean(node.spec)} ×{number(len(node.steps))}"
+        return f"{clean(node.spec)} \N{MULTIPLICATION SIGN}{number(len(node.steps))}"
     return f"{node.steps[0]} {clean(node.spec)}"
 
 
@@ -96,7 +96,9 @@ def _edge(drawing: Drawing, first: int, second: int, kind: Kind, width: float) -
     if _is_detour(upper, lower):
         start, end = (x1 + BOX / 2, y1 + 6), (x2 + BOX / 2, y2 - 6)
         out = max(start[0], end[0]) + _way_round(upper, lower)
-        path = f"M{start[0]:.1f} {start[1]:.1f}C{out:.1f} {start[1]:.1f} {out:.1f} {end[1]:.1f} {end[0]:.1f} {end[1]:.1f}"
+        path = (
+            f"M{start[0]:.1f} {start[1]:.1f}C{out:.1f} {start[1]:.1f} {out:.1f} {end[1]:.1f} {end[0]:.1f} {end[1]:.1f}"
+        )
         head = f"M{end[0] + 6:.1f} {end[1] - 4:.1f}l-6 4l6 4"
     else:
         y1, y2 = y1 + TALL / 2, y2 - TALL / 2
@@ -161,7 +163,7 @@ def _told(node: Node, outline: Outline, views: Sequence[StepView]) -> str:
         for view in views:
             counts[view.status] = counts.get(view.status, 0) + 1
         told = ", ".join(f"{number(count)} {look(status).words}" for status, count in sorted(counts.items()))
-        return f"{number(len(node.steps))} × {node.spec}" + (f": {told}" if told else "")
+        return f"{number(len(node.steps))} \N{MULTIPLICATION SIGN} {node.spec}" + (f": {told}" if told else "")
     step = node.steps[0]
     vertex = outline.vertices[step]
     parts = [f"step {step}: {vertex.spec}"]

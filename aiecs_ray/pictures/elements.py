@@ -20,9 +20,9 @@ _MINUTE, _HOUR = 60.0, 3600.0
 
 
 def clean(text: object, limit: int = 200) -> str:
-    """Return one line of at most ``limit`` characters, without what a terminal or a browser would act on.
+    r"""Return one line of at most ``limit`` characters, without what a terminal or a browser would act on.
 
-    >>> clean("a\\x1b[31mred\\x1b[0m\\nb\\x00")
+    >>> clean("a\x1b[31mred\x1b[0m\nb\x00")
     'ared b�'
     """
     shown = " ".join(_ESCAPE.sub("", str(text)[: 4 * limit]).split())

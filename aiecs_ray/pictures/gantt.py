@@ -71,7 +71,9 @@ class _Scale:
             drawn.append(element("line", {"x1": x, "x2": x, "y1": TOP - 4, "y2": height, **_GRID}))
             shown = duration(mark) if mark else "0"
             drawn.append(
-                element("text", {"x": x, "y": TOP - 10, "text-anchor": "middle", "font-size": 10, "opacity": 0.7}, shown)
+                element(
+                    "text", {"x": x, "y": TOP - 10, "text-anchor": "middle", "font-size": 10, "opacity": 0.7}, shown
+                )
             )
         return "".join(drawn)
 
@@ -181,7 +183,7 @@ def _behind(step: StepView, scale: _Scale, place: int) -> str:
     tries = f" ↻{step.attempts - 1}" if step.attempts > 1 else ""
     sign = element("tspan", {"fill": status.colour}, status.sign)
     attributes = {"x": x + 5, "y": _row(place) + ROW * 0.68, "font-size": 11}
-    return element("text", attributes, sign, words(f" {shown}{tries}".rstrip(), 40))
+    return element("text", attributes, sign, element("tspan", {"dx": 3}, words(f"{shown}{tries}", 40)))
 
 
 # --- a row for each replica ------------------------------------------------------------------------------------------
@@ -229,17 +231,16 @@ def _lane(spec: str, replica: str) -> str:
 
 
 def _busy(view: RunView, scale: _Scale) -> str:
-    """Return a row for each operation and replica, as high as it was busy."""
+    """Return a row for each operation and replica, as high as many steps went through it."""
     timeline = view.timeline
-    lanes = sorted(timeline.lanes, key=lambda lane: (-sum(timeline.lanes[lane]), lane))[:ROWS]
-    highest = max((max(timeline.lanes[lane]) for lane in lanes), default=0.0) / timeline.width or 1.0
+    lanes = sorted(timeline.lanes, key=lambda lane: (-timeline.steps[lane], lane))[:ROWS]
+    highest = max((max(timeline.lanes[lane]) for lane in lanes), default=0.0) or 1.0
     drawn = []
     for place, lane in enumerate(sorted(lanes)):
-        busy = timeline.lanes[lane]
         steps = counted(timeline.steps[lane], "step")
-        named = f"{lane[0]}, replica {lane[1]}: {steps}, {duration(sum(busy))} of work"
+        named = f"{lane[0]}, replica {lane[1]}: {steps}, {duration(timeline.seconds[lane])} of work"
         drawn.append(_name(place, _lane(*lane), named))
-        drawn.append(_hill(busy, timeline.width, highest, scale, place))
+        drawn.append(_hill(timeline.lanes[lane], timeline.width, highest, scale, place))
         attributes = {"x": WIDTH - RIGHT + 6, "y": _row(place) + ROW * 0.68, "font-size": 10, "opacity": 0.8}
         drawn.append(element("text", attributes, steps))
     if not lanes:
@@ -247,17 +248,16 @@ def _busy(view: RunView, scale: _Scale) -> str:
     return _picture(view, scale, max(len(lanes), 1), drawn)
 
 
-def _hill(busy: Sequence[float], width: float, highest: float, scale: _Scale, place: int) -> str:
+def _hill(steps: Sequence[float], width: float, highest: float, scale: _Scale, place: int) -> str:
     low, high = _row(place) + ROW - 3, ROW - 6
-    last = max((index for index, part in enumerate(busy) if part), default=-1)
+    last = max((index for index, part in enumerate(steps) if part), default=-1)
     path = [f"M{scale.x(scale.began):.1f} {low:.1f}"]
     level = 0.0
     for index in range(last + 1):
-        now = min(busy[index] / width / highest, 1.0)
+        now = min(steps[index] / highest, 1.0)
         if abs(now - level) > 0.02:  # noqa: PLR2004  # less cannot be seen
             x = scale.x(scale.began + index * width)
             path.append(f"H{x:.1f}V{low - now * high:.1f}")
             level = now
     path.append(f"H{scale.x(scale.began + (last + 1) * width):.1f}V{low:.1f}Z")
     return element("path", {"d": "".join(path), "fill": look("completed").colour})
-

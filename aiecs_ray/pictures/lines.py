@@ -31,10 +31,11 @@ def bar(view: RunView, width: int = BAR) -> str:
     return "█" * full + "░" * (width - full)
 
 
-def summary(view: RunView, now: float) -> str:
-    """Return how a run goes in one line; ``now`` in seconds since the epoch."""
+def summary(view: RunView, now: float, *, named: bool = True) -> str:
+    """Return how a run goes in one line; ``now`` in seconds since the epoch; ``named``: also which run it is."""
     total = number(view.total) if view.total else "?"
-    parts = [f"run {clean(view.run, 60)}", view.status.replace("_", " "), f"{number(view.done)}/{total} steps"]
+    parts = [f"run {clean(view.run, 60)}", view.status.replace("_", " ")] if named else []
+    parts.append(f"{number(view.done)}/{total} steps")
     running = len(view.under_way())
     told = (
         (running if not view.over else 0, "running"),
@@ -51,7 +52,7 @@ def summary(view: RunView, now: float) -> str:
 
 def lines(view: RunView, now: float, width: int = 100) -> list[Line]:
     """Return what a terminal shows of a run: how far it is, what failed, what runs. Never many lines."""
-    head = summary(view, now)
+    head = summary(view, now, named=view.over)
     if not view.over:
         head = f"{bar(view, min(BAR, max(8, width - len(head) - 2)))} {head}"
     found = [Line(clean(head, width), "head")]

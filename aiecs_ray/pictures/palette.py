@@ -21,7 +21,7 @@ LOOKS = {
     "failed": Look("#d1541a", "✗", "failed"),
     "timed_out": Look("#b4609a", "⧗", "timed out"),
     "cancelled": Look("#8a8a8a", "⊘", "cancelled"),
-    "skipped": Look("#8a8a8a", "–", "skipped"),
+    "skipped": Look("#8a8a8a", "\N{EN DASH}", "skipped"),
     "pending": Look("#8a8a8a", "·", "waiting"),
     "lost": Look("#d1541a", "?", "lost"),
 }
