@@ -163,8 +163,10 @@ class Run:
         watch = Watch(self._runtime, self.id)
         try:
             watch.end()
-        finally:
-            watch.close()
+        except BaseException:
+            watch.close(patience=0.0)
+            raise
+        watch.close()
         return self.status()
 
     def report(self, path: str | Path) -> Path:

@@ -38,6 +38,8 @@ class Bar(NamedTuple):
     """Seconds since the epoch, as all times here."""
     end: float
     status: str
+    told: bool = True
+    """Its beginning was told; else it is reckoned back from its end."""
 
 
 @dataclass(slots=True)
@@ -175,12 +177,12 @@ class RunView:
 
     def take(self, digest: Digest) -> None:
         """Take in what has happened."""
+        self.missed += digest.missed
         self.feed(digest.events)
         for group in digest.groups:
             self._take_group(group)
         for kind, count in digest.others:
             self.ended_steps[ENDINGS[EventKind(kind)]] += count
-        self.missed += digest.missed
         self.following = max(self.following, digest.following)
 
     def feed(self, events: Iterable[Event]) -> None:
@@ -274,7 +276,7 @@ class RunView:
         self.hits += view.from_cache
         if view.attempts and not view.from_cache:
             start = view.since if view.since is not None else max(event.time - seconds, self.began or 0.0)
-            view.bars.append(Bar(start, event.time, status))
+            view.bars.append(Bar(start, event.time, status, view.since is not None))
             self._work(spec, view.replica, view.node, (start, event.time, seconds or event.time - start), 1)
         view.since = view.progress = None
         if status != WELL and len(self.problems) < PROBLEMS:

@@ -24,6 +24,7 @@ from aiecs_ray.interrupts import wind_up
 from aiecs_ray.messages import Limits, check_protocol
 from aiecs_ray.operation import seconds
 from aiecs_ray.packing import is_small
+from aiecs_ray.pictures.card import runtime_card
 from aiecs_ray.prepare import Preparer
 from aiecs_ray.proxies import Tools
 from aiecs_ray.quoting import shorten
@@ -119,6 +120,13 @@ class Runtime(Controls):
             with contextlib.suppress(RuntimeUnavailableError, TimeoutError):
                 self._link.request("goodbye", self._client).result(timeout=GOODBYE)
         self._finalizer()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else self.address
+        return f"<runtime: {state}>"
+
+    def _repr_html_(self) -> str:
+        return runtime_card(self.address, None if self._closed else self.request("stats"))
 
     def __enter__(self) -> Self:
         return self

@@ -77,19 +77,25 @@ class Watch:
         if self._asked is not None and self._asked.done():
             self._take(self._asked)
         now = time.monotonic()
-        if now >= self._quiet_until and now - self._drawn >= PAUSE / 2:
+        known = self.view.began is not None
+        if known and now >= self._quiet_until and now - self._drawn >= PAUSE / 2:
             self._draw(now)
 
-    def close(self, opened: Iterable[Opened] = ()) -> None:
-        """Show how the run has ended; ``opened`` says so where its last events were not seen."""
+    def close(self, opened: Iterable[Opened] = (), *, patience: float = LAST) -> None:
+        """Show how the run has ended.
+
+        Args:
+            opened: its results, which say so where its last events were not seen.
+            patience: seconds that those are waited for.
+        """
         if not self._is_due():
             return
-        deadline = time.monotonic() + LAST
+        deadline = time.monotonic() + patience
         while not self._over and time.monotonic() < deadline:
             self._ask()
             if self._asked is None:
                 break
-            concurrent.futures.wait((self._asked,), timeout=LAST)
+            concurrent.futures.wait((self._asked,), timeout=patience)
             if not self._asked.done():
                 break
             self._take(self._asked)

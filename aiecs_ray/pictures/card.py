@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.outlines import draw, layers
 from aiecs_ray.pictures.dag import dag
@@ -11,7 +11,7 @@ from aiecs_ray.pictures.gantt import gantt
 from aiecs_ray.pictures.palette import look
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from aiecs_ray.outlines import Outline
     from aiecs_ray.run_view import RunView, StepView
@@ -60,6 +60,30 @@ def run_card(view: RunView, now: float, *, errors: int = ERRORS, steps: int = ST
         _section("Steps", _steps(view, steps)),
         _section("Replicas", _replicas(view)),
         _section("Notes", "".join(element("div", {}, words(one.text, 300)) for one in view.notes)),
+    )
+
+
+def runtime_card(address: str, stats: Mapping[str, Any] | None) -> str:
+    """Return a connection as a card: where to, and what its coordinator has; None: it is closed."""
+    facts = [clean(address)]
+    rows: list[list[str]] = []
+    if stats is None:
+        facts.append("closed")
+    else:
+        facts.append(f"{counted(stats['runs']['active'], 'run')} under way")
+        facts.append(counted(stats["clients"], "client"))
+        rows = [
+            [words(name, 60), number(one["replicas"]), number(one["queued"])]
+            for name, one in sorted(stats["tools"].items())[:REPLICAS]
+        ]
+    columns = [("tool", "left"), ("replicas", "right"), ("waiting", "right")]
+    return element(
+        "div",
+        {"style": _CARD, "class": "aiecs-ray-runtime"},
+        element(
+            "div", {"style": _HEAD}, element("strong", {}, "aiecs-ray"), element("span", {}, words(" · ".join(facts)))
+        ),
+        _table(columns, rows) if rows else "",
     )
 
 

@@ -14,7 +14,7 @@ _UNSEEN = re.compile(
 )
 """Control characters, those that turn the direction of a text, and halves of characters."""
 _ESCAPE = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|[@-Z\\\\^_])")
-FONT = "font-family:system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif"
+FONT = "font-family:system-ui,-apple-system,Segoe UI,Roboto,Helvetica Neue,Arial,sans-serif"
 _BYTES = ("B", "kB", "MB", "GB", "TB", "PB")
 _MINUTE, _HOUR = 60.0, 3600.0
 

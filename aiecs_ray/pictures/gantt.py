@@ -34,6 +34,8 @@ class Span(NamedTuple):
     start: float
     end: float
     status: str
+    told: bool = True
+    """Its beginning is known; else it is reckoned back from its end."""
 
 
 def gantt(view: RunView, now: float) -> str:
@@ -129,7 +131,7 @@ def _by_step(view: RunView, scale: _Scale) -> str:
 
 
 def _spans(step: StepView, scale: _Scale) -> list[Span]:
-    spans = [Span(step, bar.start, bar.end, bar.status) for bar in step.bars]
+    spans = [Span(step, *bar) for bar in step.bars]
     if step.since is not None:
         spans.append(Span(step, step.since, scale.began + scale.seconds, "running"))
     return spans
@@ -195,19 +197,37 @@ def _by_replica(view: RunView, scale: _Scale) -> str:
         for span in _spans(step, scale):
             lanes.setdefault(step.replica, []).append(span)
     drawn: list[str] = []
-    place = 0
+    place = left = 0
     for replica in sorted(lanes, key=lambda one: min(span.start for span in lanes[one])):
-        for track, spans in enumerate(tracks(lanes[replica])):
+        for track, spans in enumerate(tracks(one_by_one(lanes[replica]))):
             if place >= ROWS:
-                break
+                left += 1
+                continue
             specs = {span.step.spec for span in spans}
             named = next(iter(specs)) if len(specs) == 1 else f"{len(specs)} operations"
             drawn.append(_name(place, "" if track else _lane(named, replica), f"replica {replica}"))
             drawn.extend(_bar(span, scale, place) for span in spans)
             place += 1
+    if left:
+        drawn.append(_name(place, f"and {counted(left, 'more row', 'more rows')}"))
+        place += 1
     if not place:
         drawn.append(_name(0, "nothing has run" if view.over else "nothing runs yet"))
     return _picture(view, scale, max(place, 1), drawn)
+
+
+def one_by_one(spans: Iterable[Span]) -> list[Span]:
+    """Put bars whose beginning is not known before one another: they were reported together, and ran in turn."""
+    found = []
+    until = float("inf")
+    for span in sorted(spans, key=lambda one: (one.end, one.step.index), reverse=True):
+        if span.told:
+            found.append(span)
+            continue
+        end = min(span.end, until)
+        until = end - (span.end - span.start)
+        found.append(span._replace(start=until, end=end))
+    return found
 
 
 def tracks(spans: Iterable[Span]) -> list[list[Span]]:

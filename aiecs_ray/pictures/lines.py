@@ -58,14 +58,14 @@ def lines(view: RunView, now: float, width: int = 100) -> list[Line]:
     found = [Line(clean(head, width), "head")]
     worst = [problem for problem in view.worst() if problem.status in ("failed", "timed_out")]
     for problem in worst[:FAILURES]:
-        text = f"  {look(problem.status).sign} {problem.step} {problem.spec}: {problem.message or problem.status}"
-        found.append(Line(clean(text, width - 2), "failed"))
+        text = f"{look(problem.status).sign} {problem.step} {problem.spec}: {problem.message or problem.status}"
+        found.append(Line(f"  {clean(text, width - 4)}", "failed"))
     if view.bad > FAILURES:
         found.append(Line(f"  and {number(view.bad - FAILURES)} more failed", "failed"))
     if view.over:
         return found
     under_way = view.under_way()
-    found += [Line(clean(_running(step, now), width - 2), "running") for step in under_way[:RUNNING]]
+    found += [Line(f"  {clean(_running(step, now), width - 4)}", "running") for step in under_way[:RUNNING]]
     if len(under_way) > RUNNING:
         found.append(Line(f"  and {number(len(under_way) - RUNNING)} more running", "running"))
     return found
@@ -73,7 +73,7 @@ def lines(view: RunView, now: float, width: int = 100) -> list[Line]:
 
 def _running(step: StepView, now: float) -> str:
     since = "" if step.since is None else f"  {duration(max(0.0, now - step.since))}"
-    text = f"  {look(step.status).sign} {step.index} {clean(step.spec, NAME)}{since}"
+    text = f"{look(step.status).sign} {step.index} {clean(step.spec, NAME)}{since}"
     if step.status == "retrying":
         return f"{text}  again soon: {step.message}"
     if step.progress is None:
