@@ -14,6 +14,7 @@ from aiecs_ray.pictures.card import run_card
 from aiecs_ray.pictures.page import page
 from aiecs_ray.pictures.trace import trace
 from aiecs_ray.run_view import RunView
+from aiecs_ray.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -69,7 +70,7 @@ class Look:
 def document(view: RunView) -> str:
     """Return a run as an HTML document that says when and by what it was made."""
     when = dt.datetime.now().astimezone().isoformat(" ", "seconds")
-    footer = f"aiecs-ray · Python {platform.python_version()} · {when}"
+    footer = f"aiecs-ray {__version__} · Python {platform.python_version()} · {when}"
     return page(view, time.time(), footer=footer)
 
 
