@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import data, small
+from benchmarks import data, flow, pipeline, small, starting, timed
 from benchmarks.report import record, table
 from benchmarks.world import World
 
@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
     from benchmarks.harness import Case
 
-GROUPS: tuple[tuple[Case, ...], ...] = (small.CASES, data.CASES)
+GROUPS: tuple[tuple[Case, ...], ...] = (
+    starting.CASES,
+    small.CASES,
+    data.CASES,
+    timed.CASES,
+    flow.CASES,
+    pipeline.CASES,
+)
 """Cases that share a cluster; between groups everything ends."""
 RESULTS = Path(__file__).parent / "results"
 
@@ -34,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown := set(options.cases) - set(names):
         parser.error(f"no case {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     out = options.out or (RESULTS / "local" if options.quick else RESULTS)
+    # Ray's workers give way to every other process of the machine, Dask's do not: here all are alike.
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # as Ray spells it
     # The history is kept as everywhere, but not among that of the user.
     with tempfile.TemporaryDirectory() as state:
         os.environ["XDG_STATE_HOME"] = state

@@ -41,7 +41,7 @@ class Row(NamedTuple):
 
     what: str
     value: Spread
-    unit: str = "×"
+    unit: str = "x"
     target: Target | None = None
 
     @property

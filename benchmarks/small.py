@@ -54,7 +54,9 @@ def single(world: World) -> Measured:
 
 def sequence(world: World, *tools: str) -> tuple[dict[str, Callable[[], object]], Callable[[], object]]:
     """Return the ways in which aiecs-ray runs the chain, and the chain awaited from the driver by hand."""
-    steps = [{"operation": f"{tools[n % len(tools)]}.count", "params": {"n": f"$result[{n - 1}]"}} for n in range(STEPS)]
+    steps = [
+        {"operation": f"{tools[n % len(tools)]}.count", "params": {"n": f"$result[{n - 1}]"}} for n in range(STEPS)
+    ]
     steps[0] = {"operation": f"{tools[0]}.count", "params": {"n": 0}}
     rt, raw, actors = world.rt, world.raw, world.actors
 
@@ -180,7 +182,12 @@ def cache_hit(world: World) -> Measured:
     hits = rt.cache.stats()["hits"] - before
     assert hits >= size * world.pick(20, 2), "the cache did not answer"
     rows = [
-        Row("batch, for one operation", spread([seconds / size * 1e3 for seconds in samples["batch"]]), "ms", Target(0.1)),
+        Row(
+            "batch, for one operation",
+            spread([seconds / size * 1e3 for seconds in samples["batch"]]),
+            "ms",
+            Target(0.1),
+        ),
         compare(samples, "single", "raw", Target(1.6)),
     ]
     samples = {name: [s / (1 if name == "batch" else BLOCK) for s in times] for name, times in samples.items()}
