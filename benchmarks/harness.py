@@ -64,11 +64,16 @@ def measure(contenders: Sequence[Contender], repeats: int) -> dict[str, list[flo
     for contender in contenders:
         checked(contender)
     samples: dict[str, list[float]] = {name: [] for name in known}
-    for repetition in range(repeats):
-        for name in turns(list(known), repetition):
-            # What one leaves behind is not cleared away in the time of the next.
-            gc.collect()
-            samples[name].append(checked(known[name]))
+    gc.collect()
+    # What is there stays: collecting after each repetition looks at what that left behind alone.
+    gc.freeze()
+    try:
+        for repetition in range(repeats):
+            for name in turns(list(known), repetition):
+                gc.collect()
+                samples[name].append(checked(known[name]))
+    finally:
+        gc.unfreeze()
     return samples
 
 
