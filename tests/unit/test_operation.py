@@ -219,7 +219,7 @@ def test_an_error_says_which_operation_is_wrong() -> None:
 
 @pytest.mark.parametrize(
     ("key", "hint"),
-    [("opration", "did you mean 'operation'?"), ("tiemout", "did you mean 'timeout'?"), ("zzz", "known keys: cache")],
+    [("opration", "did you mean 'operation'?"), ("tiemout", "did you mean 'timeout'?"), ("zzz", "there are cache")],
 )
 def test_an_unknown_key_is_named_with_the_nearest(key: str, hint: str) -> None:
     error = refused(**{key: 1})
