@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import data, flow, pipeline, small, starting, timed
+from benchmarks.picture import draw
 from benchmarks.report import record, table
 from benchmarks.world import World
 
@@ -58,7 +59,10 @@ def run(names: Sequence[str], out: Path, *, quick: bool) -> str:
         with World(quick=quick) as world:
             for case in chosen:
                 print(f"{case.name}: {case.work}", file=sys.stderr, flush=True)
-                found.append((case, record(case, world, out)))
+                measured = record(case, world, out)
+                found.append((case, measured))
+                if case.name == "growth":
+                    draw(measured.samples, out / "growth.png")
     return table(found)
 
 
