@@ -110,6 +110,12 @@ class _Pickler(dynamic.Pickler):
         return super().reducer_override(obj)
 
 
+def is_builtin(value: object) -> bool:
+    """Whether ``value`` is of one of Python's own plain types, and so nothing that could be waited for."""
+    kind = id(type(value))
+    return kind in _SCALARS or kind in _SIZED
+
+
 def is_foreign(value: object) -> bool:
     """Whether ``value`` is one of Ray's own handles, which mean nothing elsewhere."""
     kind = type(value)
@@ -186,6 +192,8 @@ def _is_plain(value: object) -> bool:
 
 def unpack(packed: Packed, *, inputs: Sequence[Any] = ()) -> Any:
     """Return the value: private containers, shared read-only buffers; slots are filled from ``inputs``."""
+    if not inputs and not packed.buffers:
+        return pickle.loads(packed.header)
     before = _local.inputs
     _local.inputs = inputs
     try:
