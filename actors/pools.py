@@ -249,21 +249,29 @@ class Pools:
         self._close(pool, member, flight)
 
     def _land(self, pool: Pool, flight: Flight, outcomes: list[Outcome]) -> None:
-        names = {item.step: item.operation for item in flight.work.items}
+        run = flight.run
+        values: list[Outcome] = []
         for outcome in outcomes:
-            if outcome.step not in flight.open:
+            item = flight.open.pop(outcome.step, None)
+            if item is None:
                 continue
-            unreadable = flight.input_of(outcome)
-            del flight.open[outcome.step]
-            operation = names[outcome.step]
-            pool.took[operation] = smooth(pool.took.get(operation), outcome.seconds)
-            flight.run.outcome(outcome, flight.verdicts.get(outcome.step), unreadable)
+            pool.took[item.operation] = smooth(pool.took.get(item.operation), outcome.seconds)
+            if outcome.kind == "value":
+                values.append(outcome)
+                continue
+            # In the order in which they came: after a failure others may not start.
+            if values:
+                run.completed(values)
+                values = []
+            run.failed(outcome, flight.verdicts.get(outcome.step), flight.input_of(outcome, item))
+        if values:
+            run.completed(values)
         flight.touched = self._clock()
         flight.changed.set()
         if flight.work.chain and flight.open:
             following = next(iter(flight.open))
-            if flight.run.plan.state(following) is State.HANDED and not flight.failed(outcomes):
-                flight.run.note_started(following)
+            if run.plan.state(following) is State.HANDED and not flight.failed(outcomes):
+                run.note_started(following)
 
     def _lose(self, member: Member, flight: Flight, remains: Remains) -> None:
         assert member.died is not None

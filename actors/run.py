@@ -20,6 +20,7 @@ from aiecs_ray.plan_values import Actions, Ending, PlanStep, State
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from aiecs_ray.actors.joins import Place
     from aiecs_ray.backend import CacheEntry
     from aiecs_ray.deaths import Fate
     from aiecs_ray.messages import Input, Outcome, Policy
@@ -67,9 +68,8 @@ class Run:
         self.remaking = Remaking(self, services.begin)
         self._timers: list[asyncio.TimerHandle] = []
         """Deadlines and waits; cancelled at the end, or one far away would keep the run in memory until then."""
-        policies = request.policies
         self.plan = Plan(
-            [_plan_step(step.inputs, step.after, policies[step.policy]) for step in request.steps],
+            _plan_steps(request),
             random=services.random,
             sequence=request.mode == "sequence",
             stop_on_failure=request.stop_on_failure,
@@ -147,8 +147,25 @@ class Run:
         self._answers.started(step)
         self.log.add(EventKind.STEP_STARTED, step, {"attempt": self.plan.tries(step), "spec": self.policy(step).spec})
 
-    def outcome(self, outcome: Outcome, verdict: ErrorInfo | None, unreadable: Any = None) -> None:
-        """A replica reported how an item ended.
+    def completed(self, outcomes: Sequence[Outcome]) -> None:
+        """A replica reported the values of items, in the order in which they were made."""
+        waiting: list[tuple[Place, CacheEntry]] = []
+        for outcome in outcomes:
+            step = outcome.step
+            if outcome.progress is not None:
+                self.report(step, outcome.progress)
+            self._admission.ended(step, None)
+            self._keep(step, outcome.payload, outcome.size, outcome.summary, outcome.seconds)
+            entry = self._answers.store(outcome)
+            for place in self._answers.completed(step):
+                assert entry is not None
+                waiting.append((place, entry))
+        self._perform(self.plan.succeeded(*[outcome.step for outcome in outcomes]))
+        for (answers, step), entry in waiting:
+            answers.joined(step, entry)
+
+    def failed(self, outcome: Outcome, verdict: ErrorInfo | None, unreadable: Any = None) -> None:
+        """A replica reported that an item ended without a value.
 
         ``verdict`` is set when it had been told to stop for its time, ``unreadable`` when that input was lost.
         """
@@ -156,11 +173,6 @@ class Run:
         if outcome.progress is not None:
             self.report(step, outcome.progress)
         if outcome.lost is not None and self.remaking.wait_for(step, outcome.lost, unreadable):
-            return
-        if outcome.kind == "value":
-            self._admission.ended(step, None)
-            self._keep(step, outcome.payload, outcome.size, outcome.summary, outcome.seconds)
-            self._complete(step, self._answers.store(outcome))
             return
         if outcome.kind == "cancelled":
             actions = self._timed_out(step, verdict) if verdict is not None else self.plan.stopped(step)
@@ -263,6 +275,7 @@ class Run:
     def _perform(self, actions: Actions) -> None:
         for ending in actions.ended:
             self._record(ending)
+        self._services.backlog.ended(len(actions.ended))
         for ending in actions.ended:
             # Not before all are recorded: no limit must let through what has just ended.
             self._admission.left(ending.step)
@@ -319,7 +332,6 @@ class Run:
                 data["uncacheable"] = reason
         kind = EventKind.STEP_SKIPPED if ending.skipped else _KINDS[ending.status]
         self.log.add(kind, step, data)
-        self._services.backlog.ended()
         ran = tries > 0 and self._stopped_by is None
         self._answers.left(step, failed=ran and status in ("failed", "timed_out"))
 
@@ -398,13 +410,9 @@ class Run:
         self._hits.add(step)
         self._admission.dispatched([step])
         self._keep(step, entry.payload, entry.size, entry.summary, 0.0)
-        self._complete(step, entry)
-
-    def _complete(self, step: int, entry: CacheEntry | None) -> None:
         waiting = self._answers.completed(step)
         self._perform(self.plan.succeeded(step))
         for answers, other in waiting:
-            assert entry is not None
             answers.joined(other, entry)
 
     def _keep(self, step: int, payload: Any, size: int, summary: str, seconds: float) -> None:
@@ -413,6 +421,14 @@ class Run:
         self.bytes += size
 
 
-def _plan_step(inputs: tuple[Input, ...], after: tuple[int, ...], policy: Policy) -> PlanStep:
-    needs = tuple({source.place: None for source in inputs if source.kind == "step"}) if inputs else ()
-    return PlanStep(policy.spec, needs, after, policy.idempotent, policy.retry)
+def _plan_steps(request: RunRequest) -> list[PlanStep]:
+    alone = [PlanStep(policy.spec, (), (), policy.idempotent, policy.retry) for policy in request.policies]
+    return [
+        _plan_step(step.inputs, step.after, alone[step.policy]) if step.inputs or step.after else alone[step.policy]
+        for step in request.steps
+    ]
+
+
+def _plan_step(inputs: tuple[Input, ...], after: tuple[int, ...], alone: PlanStep) -> PlanStep:
+    needs = tuple({source.place: None for source in inputs if source.kind == "step"})
+    return alone._replace(needs=needs, after=after)
