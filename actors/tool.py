@@ -23,7 +23,7 @@ from aiecs_ray.backend import Running, Stopped
 from aiecs_ray.binding import Binder
 from aiecs_ray.definition import describe
 from aiecs_ray.errors import AiecsError, ResultInvalidError
-from aiecs_ray.messages import ErrorInfo, Item, Outcome, ToolSpec, Work
+from aiecs_ray.messages import ErrorInfo, Item, Outcome, Outcomes, ToolSpec, Work
 from aiecs_ray.packing import Packed
 from aiecs_ray.reference import look_up
 from aiecs_ray.running import Attempt, attempt_scope
@@ -57,7 +57,7 @@ class Large(NamedTuple):
 class Delivery(NamedTuple):
     """Outcomes, and the large values they refer to."""
 
-    outcomes: list[Outcome]
+    outcomes: Outcomes
     larges: list[Packed]
 
 
@@ -130,11 +130,10 @@ class ToolHost:
 
     def call(self, work: Work) -> Delivery:
         """Run the items of ``work`` and return all outcomes at once; those of items that never began are missing."""
-        outcomes: list[Outcome] = []
+        outcomes = Outcomes()
         larges: list[Packed] = []
         for delivery in self.stream(work, hold=True):
-            moved = [_shift(outcome, len(larges)) for outcome in delivery.outcomes]
-            outcomes.extend(moved)
+            outcomes.extend([_shift(outcome, len(larges)) for outcome in delivery.outcomes])
             larges.extend(delivery.larges)
         return Delivery(outcomes, larges)
 
@@ -184,7 +183,7 @@ class ToolHost:
     def _hold(self, work: int) -> Delivery:
         """Begin a new delivery; until it is yielded, :meth:`stop` can take what is in it."""
         with self._lock:
-            ready = self._held[work] = Delivery([], [])
+            ready = self._held[work] = Delivery(Outcomes(), [])
         return ready
 
     def _is_quick(self, item: Item) -> bool:
@@ -204,9 +203,9 @@ class ToolHost:
             if outcome is None:
                 continue
             if packed is not None and packed.size > self._inline_limit:
-                yield Delivery([outcome._replace(payload=Large(0))], [packed])
+                yield Delivery(Outcomes([outcome._replace(payload=Large(0))]), [packed])
             else:
-                yield Delivery([outcome], [])
+                yield Delivery(Outcomes([outcome]), [])
 
     def _is_async(self, item: Item) -> bool:
         operation = self._operations.get(item.operation)

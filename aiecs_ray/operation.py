@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -59,12 +60,23 @@ def split_spec(spec: Any) -> tuple[str, str]:
     ('pandas_tool', 'read_csv')
     """
     if type(spec) is str:
-        if (match := _SPEC.fullmatch(spec)) is not None:
-            return match[1], match[2]
+        if (names := _split(spec)) is not None:
+            return names
         if _PRIVATE.fullmatch(spec) is not None:
             raise OperationForbiddenError(spec)
         raise InvalidSpecError(spec[:200])
     raise InvalidSpecError(shorten(spec))
+
+
+@functools.lru_cache(maxsize=1024)
+def _split(spec: str) -> tuple[str, str] | None:
+    match = _SPEC.fullmatch(spec)
+    return None if match is None else (match[1], match[2])
+
+
+@functools.lru_cache(maxsize=4096)
+def _names_a_param(name: str) -> bool:
+    return _PARAM.fullmatch(name) is not None
 
 
 def check_params(params: Any) -> dict[str, Any]:
@@ -80,7 +92,7 @@ def check_params(params: Any) -> dict[str, Any]:
     if len(params) > MAX_PARAMS:
         raise InvalidParamsError(f"params has {len(params)} entries, at most {MAX_PARAMS} are allowed")
     for name in params:
-        if type(name) is not str or _PARAM.fullmatch(name) is None:
+        if type(name) is not str or not _names_a_param(name):
             raise InvalidParamsError(f"params has the key {shorten(name)}, which is not a parameter name")
     checked: dict[str, Any] = params
     return checked

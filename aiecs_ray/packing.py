@@ -176,6 +176,11 @@ def pack(value: object, *, trial: bool = False) -> Packed:
     return packed
 
 
+def pack_literal(params: dict[str, Any]) -> bytes:
+    """Return the header of the packed form of a flat dict of plain values, which has no buffers."""
+    return pickle.dumps(params, 5)
+
+
 def _is_plain(value: object) -> bool:
     """Whether ``value`` is a small flat container of scalars, which the C pickler alone does ten times faster."""
     parts: Collection[object]
