@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from itertools import count
+from itertools import count, groupby
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.actors.flight import Flight
@@ -81,15 +81,14 @@ class Pools:
     # --- what runs ask -------------------------------------------------------------------------------------
 
     def enqueue(self, tool: str, tickets: Sequence[Ticket]) -> None:
-        """Run these steps as soon as a replica has room."""
+        """Run these steps of one run as soon as a replica has room."""
         pool = self._pools[tool]
         # A replaced version that is asked for again is not on its way out.
         pool.draining = False
         pool.nested |= any(ticket.run.request.calls for ticket in tickets[:1])
         pool.runs.update((ticket.run.id, ticket.run) for ticket in tickets[:1])
-        for ticket in tickets:
-            priority = ticket.run.policy(ticket.step).priority
-            pool.queue.push(ticket, owner=ticket.run.owner, priority=priority)
+        for priority, alike in groupby(tickets, lambda ticket: ticket.run.policy(ticket.step).priority):
+            pool.queue.push(*alike, owner=tickets[0].run.owner, priority=priority)
         self._feed(pool)
         if pool.queue and tickets:
             self._make_way(pool, tickets[0])
@@ -212,7 +211,8 @@ class Pools:
             if other.run is not run or other.step in run.alone:
                 return False
             theirs = run.policy(other.step)
-            alike = theirs.idempotent and theirs.is_async == policy.is_async and theirs.operation == policy.operation
+            # One pool is one version of a tool, so operations of one name are alike but for what was asked for them.
+            alike = theirs is policy or (theirs.idempotent and theirs.operation == policy.operation)
             return alike and run.claim(other.step)
 
         taken = pool.queue.take(size - 1, owner=run.owner, priority=policy.priority, fits=fits)

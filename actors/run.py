@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.actors.admission import Admission
@@ -33,6 +34,9 @@ _KINDS = {
 }
 
 
+_NO_RESULT = (0, "", 0.0)
+
+
 class Run:
     """Drives one plan. All methods run on the coordinator's event loop."""
 
@@ -48,6 +52,7 @@ class Run:
         self.ended_at: float | None = None
         self.bytes = 0
         self._services = services
+        self._policies = [request.policies[step.policy] for step in request.steps]
         self.began = services.clock()
         self.payloads: dict[int, Any] = {}
         self._sizes: dict[int, tuple[int, str, float]] = {}
@@ -123,7 +128,7 @@ class Run:
 
     def policy(self, step: int) -> Policy:
         """Return how a step is to be run."""
-        return self.request.policies[self.request.steps[step].policy]
+        return self._policies[step]
 
     def is_paced(self, step: int) -> bool:
         """Whether the starts of a step are counted against a rate."""
@@ -301,7 +306,7 @@ class Run:
     def _set_deadlines(self, steps: Sequence[int]) -> None:
         """The deadline of an operation counts from when it could first start."""
         for step in steps:
-            deadline = self.policy(step).deadline
+            deadline = self._policies[step].deadline
             if deadline is not None and not self.plan.tries(step):
                 self._call_later(deadline, self._expire_step, step, deadline)
 
@@ -312,28 +317,27 @@ class Run:
         self._perform(self.plan.due(step))
 
     def _record(self, ending: Ending) -> None:
-        step, error = ending.step, ending.error
-        size, summary, seconds = self._sizes.pop(step, (0, "", 0.0))
+        step, status, error, skipped = ending
+        size, summary, seconds = self._sizes.pop(step, _NO_RESULT)
         self._progress.pop(step, None)
-        from_cache = step in self._hits
-        payload = self.payloads.get(step) if ending.status is TaskStatus.COMPLETED else None
-        tries = self.plan.tries(step)
-        status = ending.status.value
-        self.settled[step] = Settled(status, payload, error, from_cache, seconds, tries, size)
         self._failures.pop(step, None)
-        data: dict[str, Any] = {"spec": self.policy(step).spec, "seconds": seconds, "attempts": tries}
+        from_cache = step in self._hits
+        payload = self.payloads.get(step) if status is TaskStatus.COMPLETED else None
+        tries = self.plan.tries(step)
+        self.settled[step] = Settled(status.value, payload, error, from_cache, seconds, tries, size)
+        data: dict[str, Any] = {"spec": self._policies[step].spec, "seconds": seconds, "attempts": tries}
         if (place := self._places.pop(step, None)) is not None:
             data["replica"], data["node"] = place
         if error is not None:
-            data.update(code=error.code, message=error.message)
+            data["code"], data["message"] = error.code, error.message
         else:
-            data.update(from_cache=from_cache, joined=self._answers.was_joined(step), size=size, summary=summary)
+            data["from_cache"], data["joined"] = from_cache, self._answers.was_joined(step)
+            data["size"], data["summary"] = size, summary
             if reason := self._answers.uncacheable(step):
                 data["uncacheable"] = reason
-        kind = EventKind.STEP_SKIPPED if ending.skipped else _KINDS[ending.status]
-        self.log.add(kind, step, data)
-        ran = tries > 0 and self._stopped_by is None
-        self._answers.left(step, failed=ran and status in ("failed", "timed_out"))
+        self.log.add(EventKind.STEP_SKIPPED if skipped else _KINDS[status], step, data)
+        failed = status is TaskStatus.FAILED or status is TaskStatus.TIMED_OUT
+        self._answers.left(step, failed=failed and tries > 0 and self._stopped_by is None)
 
     def _drop(self, step: int) -> None:
         self.payloads.pop(step, None)
@@ -371,10 +375,11 @@ class Run:
     def admit(self, steps: list[int]) -> None:
         """Look up in the cache what may be there, and queue the rest."""
         look_up, run = [], []
+        asked = self.request.steps
         for step in steps:
             if self.settled[step] is not None:
                 self._admission.left(step)
-            elif (refusal := self.request.steps[step].refusal) is not None:
+            elif (refusal := asked[step].refusal) is not None:
                 # Not at once: the steps after it are admitted in turn, and a run may have any number of them.
                 asyncio.get_running_loop().call_soon(self.refused, step, refusal)
             elif self._answers.possible(step) and not self.plan.tries(step):
@@ -387,10 +392,10 @@ class Run:
 
     def queue(self, steps: list[int]) -> None:
         """Queue steps that have passed everything; what ended meanwhile leaves."""
-        by_tool: dict[str, list[Ticket]] = {}
+        by_tool: defaultdict[str, list[Ticket]] = defaultdict(list)
         for step in steps:
             if self.settled[step] is None:
-                by_tool.setdefault(self.policy(step).tool, []).append(Ticket(self, step))
+                by_tool[self._policies[step].tool].append(Ticket(self, step))
             else:
                 self._admission.left(step)
         for tool, tickets in by_tool.items():
