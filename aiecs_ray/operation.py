@@ -141,7 +141,7 @@ class Requested(NamedTuple):
 
 
 _FIELDS = frozenset(Operation.model_fields)
-_PLAIN = {"operation", "params"}
+_PLAIN = {"operation", "params", "id"}
 
 
 def parse_operations(operations: Any) -> list[Requested]:
@@ -166,15 +166,22 @@ def _parse(operation: Any, index: int) -> Requested:
     if type(operation) is not dict:
         raise InvalidOperationsError(f"operation {index} must be a dict, got {shorten(operation)}").locate(index=index)
     try:
-        if operation.keys() <= _PLAIN and "operation" in operation:
+        name = operation.get("id")
+        if operation.keys() <= _PLAIN and "operation" in operation and (name is None or type(name) is str):
             params = operation.get("params", {})
             split_spec(operation["operation"])
-            return Requested(operation["operation"], check_params(params))
+            return Requested(operation["operation"], check_params(params), _check_id(name))
         return _parse_fully(operation)
     except AiecsError as error:
         spec = operation.get("operation")
         error.add_note(f"in operation {index}")
         raise error.locate(operation=spec if type(spec) is str else None, index=index) from None
+
+
+def _check_id(name: str | None) -> str | None:
+    if name is not None and _ID.fullmatch(name) is None:
+        raise InvalidInputError(f"id {shorten(name)!r} must be letters, digits, '_', '-' or '.', at most 128")
+    return name
 
 
 def _parse_fully(operation: dict[Any, Any]) -> Requested:
@@ -201,8 +208,7 @@ def _parse_fully(operation: dict[Any, Any]) -> Requested:
             raise reason from None
         where = ".".join(map(str, first["loc"]))
         raise InvalidInputError(f"{where}: {first['msg']}, got {shorten(first['input'])}") from None
-    if parsed.id is not None and _ID.fullmatch(parsed.id) is None:
-        raise InvalidInputError(f"id {shorten(parsed.id)!r} must be letters, digits, '_', '-' or '.', at most 128")
+    _check_id(parsed.id)
     fields = {name: getattr(parsed, name) for name in Requested._fields}
     return Requested(**fields)
 

@@ -8,7 +8,7 @@ import secrets
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
-from aiecs_ray import failures, keys, nesting
+from aiecs_ray import failures, keys, nesting, packing
 from aiecs_ray.collector import undisturbed
 from aiecs_ray.errors import (
     AiecsError,
@@ -177,7 +177,7 @@ class _Request:
         return Step(number, packed, inputs, after, digest, reason, files, operation.id)
 
     def _pack(self, params: dict[str, Any], references: References) -> Any:
-        if not self._by_value:
+        if not (self._by_value or packing.is_plain(params)):
             # An instance of a class that only this process can import travels with its class.
             self._held.enter_context(pickled_by_value(self._preparer.catalog.runtime_env))
             self._by_value = True
