@@ -13,8 +13,7 @@ from aiecs_ray.running import cancelled, progress
 from aiecs_ray.runtime import Runtime
 from aiecs_ray.tool import operation, tool
 from aiecs_ray.tool_executor import ToolExecutor
-
-__version__ = "0.1.0"
+from aiecs_ray.version import __version__ as __version__
 
 __all__ = [
     "Context",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
@@ -12,7 +11,7 @@ from aiecs_ray.definition import SYSTEM_NAMES, OperationDef, ToolDef, describe
 from aiecs_ray.errors import InvalidParamsError, OperationNotFoundError
 from aiecs_ray.hints import adapter, parameter_hints
 from aiecs_ray.masking import MASK, names_secret
-from aiecs_ray.quoting import shorten
+from aiecs_ray.quoting import nearest, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -81,9 +80,7 @@ class Binder:
     def _make_plan(self, name: str) -> _Plan:
         operation = self._tool.operations.get(name)
         if operation is None:
-            raise OperationNotFoundError(
-                name, self._tool.name, tuple(get_close_matches(name, self._tool.operations, n=3))
-            )
+            raise OperationNotFoundError(name, self._tool.name, nearest(name, self._tool.operations))
         hints = parameter_hints(operation.function, operation.owner)
         adapters = {parameter: adapter(hint) for parameter, hint in hints.items() if parameter in operation.names}
         validators = {parameter: made.validate_python for parameter, made in adapters.items() if made is not None}
@@ -195,7 +192,7 @@ def _unknown(operation: OperationDef, unknown: list[str]) -> InvalidParamsError:
 
 
 def _hint(name: str, operation: OperationDef) -> str:
-    near = get_close_matches(name, operation.names, n=1)
+    near = nearest(name, operation.names, 1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

@@ -13,8 +13,8 @@ from typing import NamedTuple, Never
 
 from aiecs_ray.errors import InvalidParamsError
 from aiecs_ray.messages import BreakerOptions, ErrorInfo, RetryOptions
-from aiecs_ray.quoting import shorten
-from aiecs_ray.retry import exception_names, is_transient, nearest_option
+from aiecs_ray.quoting import alternatives, shorten
+from aiecs_ray.retry import exception_names, is_transient
 
 SLICES = 20
 """A window is counted in so many parts; the oldest one is dropped as a whole."""
@@ -225,7 +225,7 @@ def parse_breaker(value: object) -> BreakerOptions | None:
     known = [field.name for field in dataclasses.fields(BreakerOptions)]
     for key in value:
         if key not in known:
-            raise InvalidParamsError(f"breaker has no option {shorten(key)!r}{nearest_option(key, known)}")
+            raise InvalidParamsError(f"breaker has no option {shorten(key)!r}{alternatives(key, known)}")
     return _checked(BreakerOptions(**value))
 
 

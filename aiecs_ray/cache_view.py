@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.context import Context
 from aiecs_ray.errors import AiecsError, InvalidInputError
-from aiecs_ray.execution_utils import version
 from aiecs_ray.messages import ErrorInfo
 from aiecs_ray.model import ErrorCode
 from aiecs_ray.run_options import RunOptions
 from aiecs_ray.running import current
+from aiecs_ray.version import __version__
 from aiecs_ray.warm_up import WarmUpReport
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class CacheView:
             "status": "healthy",
             "timestamp": time.time(),
             "cache_size": memory["cache_size"],
-            "version": version(),
+            "version": __version__,
         }
         return report if memory["max_cache_size"] else {**report, "cache": "disabled"}
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from aiecs_ray import keys
 from aiecs_ray.errors import InvalidToolError, OperationNotFoundError, ToolNotFoundError, UncacheableValueError
 from aiecs_ray.messages import ToolSpec
+from aiecs_ray.quoting import nearest
 from aiecs_ray.shipping import ship
-from aiecs_ray.suggestions import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_type_hints
@@ -19,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 
 from aiecs_ray.errors import InvalidConfigError
-from aiecs_ray.quoting import shorten
+from aiecs_ray.quoting import nearest, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -269,8 +268,7 @@ def _refuse_unknown(names: Iterable[str], known: Iterable[str], prefix: str = ""
     choices = list(known)
     for name in names:
         if name not in choices:
-            nearest = get_close_matches(str(name).lower(), [c.lower() for c in choices], n=1)
-            hints = tuple(_spelled(prefix, choice) for choice in choices if choice.lower() in nearest)
+            hints = tuple(_spelled(prefix, choice) for choice in nearest(name, choices, 1))
             raise InvalidConfigError(_spelled(prefix, str(name)), "there is no such setting", hints)
 
 

@@ -8,7 +8,7 @@ from aiecs_ray.errors import OperationNotFoundError
 from aiecs_ray.limits import check_limits
 from aiecs_ray.messages import Limits
 from aiecs_ray.operation import split_spec
-from aiecs_ray.suggestions import nearest
+from aiecs_ray.quoting import nearest
 
 if TYPE_CHECKING:
     from aiecs_ray.client import Client

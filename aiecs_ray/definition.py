@@ -20,9 +20,8 @@ from aiecs_ray.options import (
     ToolOptions,
     check_tool_name,
     make_options,
-    nearest,
 )
-from aiecs_ray.quoting import shorten
+from aiecs_ray.quoting import alternatives, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -344,7 +343,7 @@ def _check_names(where: str, operation: OperationDef) -> None:
             if name not in operation.names:
                 raise InvalidToolError(
                     f"{where}: {option} names {shorten(name)!r}, which is no parameter"
-                    f"{nearest(name, sorted(operation.names))}"
+                    f"{alternatives(name, sorted(operation.names))}"
                 )
 
 

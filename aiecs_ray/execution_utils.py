@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
 import logging
 import time
 from dataclasses import replace
@@ -20,6 +19,7 @@ from aiecs_ray.retry import PROFILES, parse_retry
 from aiecs_ray.shared_cache import SharedCache
 from aiecs_ray.store import Missing
 from aiecs_ray.timeouts import check_seconds, timeout_context, timeout_text
+from aiecs_ray.version import __version__
 from aiecs_ray.warm_up import WarmUpReport, warm_up
 
 if TYPE_CHECKING:
@@ -320,7 +320,7 @@ class ExecutionUtils(OperationBreakers, ICacheProvider):
                 "status": "healthy",
                 "timestamp": time.time(),
                 "cache_size": len(self._cache),
-                "version": version(),
+                "version": __version__,
             }
         except Exception as error:  # noqa: BLE001  # whatever is wrong, a health check answers
             return {"status": "unhealthy", "error": str(error)}
@@ -392,11 +392,3 @@ class SmartExecutionUtils(ExecutionUtils):
 
     def _retry_options(self, name: str) -> RetryOptions:
         return most_exact({**PROFILES, **self._operation_retries}, name, name) or self._default_retry()
-
-
-def version() -> str:
-    """Return the version of this package, or "unknown"."""
-    try:
-        return importlib.metadata.version("aiecs-ray")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"  # a source tree that was never installed

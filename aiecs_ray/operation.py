@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 from types import NoneType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
@@ -21,10 +20,7 @@ from aiecs_ray.errors import (
     OperationForbiddenError,
 )
 from aiecs_ray.messages import RetryOptions
-from aiecs_ray.quoting import shorten
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from aiecs_ray.quoting import alternatives, shorten
 
 _SPEC = re.compile(r"([A-Za-z][A-Za-z0-9_-]{0,63})\.([A-Za-z][A-Za-z0-9_]{0,63})", re.ASCII)
 _PRIVATE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\._[A-Za-z0-9_]{0,63}", re.ASCII)
@@ -191,7 +187,7 @@ def _parse_fully(operation: dict[Any, Any]) -> Requested:
         )
     for key in operation:
         if key not in _FIELDS:
-            raise InvalidSpecError(f"unknown key {shorten(key)}", _nearest(key, _FIELDS))
+            raise InvalidSpecError(f"unknown key {shorten(key)}", alternatives(key, sorted(_FIELDS)).strip(" ()"))
     if "operation" not in operation:
         raise InvalidSpecError("(no 'operation' key)")
     split_spec(operation["operation"])
@@ -211,11 +207,6 @@ def _parse_fully(operation: dict[Any, Any]) -> Requested:
     _check_id(parsed.id)
     fields = {name: getattr(parsed, name) for name in Requested._fields}
     return Requested(**fields)
-
-
-def _nearest(key: Any, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(str(key)[:80], known, 1) if isinstance(key, str) else []
-    return f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
 
 
 def _check_ids(operations: list[Requested]) -> None:

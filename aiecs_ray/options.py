@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, get_args
 
 from aiecs_ray.breaker import parse_breaker
@@ -14,7 +13,7 @@ from aiecs_ray.errors import InvalidInputError, InvalidParamsError, InvalidToolE
 from aiecs_ray.limits import MAX_UNITS, check_limits
 from aiecs_ray.messages import BreakerOptions, RetryOptions, Scope
 from aiecs_ray.operation import MAX_SECONDS
-from aiecs_ray.quoting import shorten
+from aiecs_ray.quoting import alternatives, shorten
 from aiecs_ray.retry import parse_retry
 
 MAX_CONCURRENCY = 10_000
@@ -192,7 +191,7 @@ def make_options(kind: type[Options], given: Mapping[str, Any], owner: str) -> O
     known = [option.name for option in fields(kind)]
     for key in given:
         if key not in known:
-            raise InvalidToolError(f"{owner}: there is no option {shorten(key)!r}{nearest(key, known)}")
+            raise InvalidToolError(f"{owner}: there is no option {shorten(key)!r}{alternatives(key, known)}")
     try:
         return kind(**given)
     except InvalidToolError as error:
@@ -354,12 +353,6 @@ def _check_plain(path: str, value: object, depth: int) -> None:
             f"{path} is {shorten(value)}, expected plain values (None, bool, number, text, bytes, list, dict): "
             "build anything else in the constructor"
         )
-
-
-def nearest(name: object, known: list[str]) -> str:
-    """Return a hint for an error message: the nearest known name, or all of them."""
-    near = get_close_matches(str(name), known, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else f" (there are {', '.join(known)})"
 
 
 def _put(target: object, name: str, value: object) -> None:

@@ -1,11 +1,12 @@
-"""How messages quote values."""
+"""How messages quote values, and what they offer instead of a name that is none."""
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 TEXT_LIMIT = 80
 """How many characters of a bad value an error message quotes."""
@@ -43,3 +44,23 @@ def did_you_mean(names: Sequence[str]) -> str:
     " (did you mean 'upper' or 'lower'?)"
     """
     return f" (did you mean {' or '.join(map(repr, names))}?)" if names else ""
+
+
+def nearest(name: object, known: Iterable[str], most: int = 3) -> tuple[str, ...]:
+    """Return up to ``most`` known names that are close to ``name``, whatever their case, the closest first.
+
+    >>> nearest("Pandas_Tool", ["pandas_tool", "stats_tool"])
+    ('pandas_tool',)
+    """
+    spelled = {one.lower(): one for one in known}
+    return tuple(spelled[one] for one in get_close_matches(shorten(name).lower(), spelled, n=most, cutoff=0.7))
+
+
+def alternatives(name: object, known: Iterable[str]) -> str:
+    """Return the part of a message that offers the name close to ``name``, or else names all of them.
+
+    >>> alternatives("attemps", ["attempts", "on"]), alternatives("x", ["attempts", "on"])
+    (" (did you mean 'attempts'?)", ' (there are attempts, on)')
+    """
+    names = list(known)
+    return did_you_mean(nearest(name, names, 1)) or f" (there are {', '.join(names)})"

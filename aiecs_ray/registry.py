@@ -6,7 +6,6 @@ import importlib
 import logging
 import sys
 import threading
-from difflib import get_close_matches
 from importlib.metadata import entry_points
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from aiecs_ray.errors import (
     ToolNotFoundError,
 )
 from aiecs_ray.operation import split_spec
+from aiecs_ray.quoting import nearest
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -128,8 +128,7 @@ class Registry:
         definition = self.get(tool_name)
         operation = definition.operations.get(operation_name)
         if operation is None:
-            near = tuple(get_close_matches(operation_name, definition.operations, n=3, cutoff=0.7))
-            raise OperationNotFoundError(operation_name, tool_name, near)
+            raise OperationNotFoundError(operation_name, tool_name, nearest(operation_name, definition.operations))
         return definition, operation
 
     def list_tools(self) -> list[dict[str, Any]]:
@@ -231,7 +230,7 @@ class Registry:
             problem.__cause__ = error
             return problem
         with self._lock:
-            return ToolNotFoundError(name, "", tuple(get_close_matches(str(name), self._tools, n=3, cutoff=0.7)))
+            return ToolNotFoundError(name, "", nearest(name, self._tools))
 
 
 DEFAULT = Registry(entry_points=ENTRY_POINTS)

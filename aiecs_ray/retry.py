@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from types import MappingProxyType
 
 from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_exponential
 
 from aiecs_ray.errors import InvalidParamsError
 from aiecs_ray.messages import ErrorInfo, RetryOptions
-from aiecs_ray.quoting import shorten
+from aiecs_ray.quoting import alternatives, shorten
 
 MAX_ATTEMPTS = 100
 MAX_WAIT = 86_400.0
@@ -137,7 +136,7 @@ def parse_retry(value: object, default: RetryOptions | None = None) -> RetryOpti
 
 def _profile(name: str) -> RetryOptions:
     if name not in PROFILES:
-        raise InvalidParamsError(f"retry has no profile {shorten(name)!r}{nearest_option(name, list(PROFILES))}")
+        raise InvalidParamsError(f"retry has no profile {shorten(name)!r}{alternatives(name, PROFILES)}")
     return PROFILES[name]
 
 
@@ -145,7 +144,7 @@ def _from_mapping(value: Mapping[object, object], base: RetryOptions) -> RetryOp
     known = [field.name for field in dataclasses.fields(RetryOptions)]
     for key in value:
         if key not in known:
-            raise InvalidParamsError(f"retry has no option {shorten(key)!r}{nearest_option(key, known)}")
+            raise InvalidParamsError(f"retry has no option {shorten(key)!r}{alternatives(key, known)}")
     return _checked(dataclasses.replace(base, **value))  # type: ignore[arg-type]  # checked next, and here by name
 
 
@@ -198,9 +197,3 @@ def _name(kind: type) -> str:
 
 def _bare(name: str) -> str:
     return name.rpartition(".")[2]
-
-
-def nearest_option(name: object, known: list[str]) -> str:
-    """Return a hint for an error message: the nearest known name, or all of them."""
-    near = get_close_matches(str(name), known, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else f" (there are {', '.join(known)})"

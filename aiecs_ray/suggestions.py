@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from aiecs_ray.errors import AiecsError, InvalidSpecError, OperationForbiddenError
-from aiecs_ray.quoting import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
-
     from aiecs_ray.catalog import Catalog
 
 SHOWN = 5
@@ -34,13 +30,3 @@ def hinted(error: InvalidSpecError, catalog: Catalog) -> InvalidSpecError:
     for note in getattr(error, "__notes__", ()):
         better.add_note(note)
     return better
-
-
-def nearest(name: str, known: Iterable[str] | Collection[str]) -> tuple[str, ...]:
-    """Return up to three known names that are close to ``name``, whatever their case.
-
-    >>> nearest("Pandas_Tool", ["pandas_tool", "stats_tool"])
-    ('pandas_tool',)
-    """
-    spelled = {one.lower(): one for one in known}
-    return tuple(spelled[one] for one in get_close_matches(shorten(name).lower(), spelled, n=3, cutoff=0.7))

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import aiecs_ray
+
 if TYPE_CHECKING:
     from conftest import Built, Python
 
@@ -47,7 +49,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_no_other(built: Built) ->
 def test_the_wheel_installs_one_package_and_nothing_named_actors_or_tests(built: Built) -> None:
     tops = {name.split("/")[0] for name in contents(built.wheel)}
 
-    assert tops == {"aiecs_ray", f"aiecs_ray-{PROJECT['project']['version']}.dist-info"}
+    assert tops == {"aiecs_ray", f"aiecs_ray-{aiecs_ray.__version__}.dist-info"}
 
 
 def test_the_actors_in_the_wheel_are_the_files_behind_the_link(built: Built) -> None:
@@ -63,7 +65,7 @@ def test_the_actors_in_the_wheel_are_the_files_behind_the_link(built: Built) -> 
 
 def test_the_wheel_states_its_license_and_its_pythons(built: Built) -> None:
     inside = contents(built.wheel)
-    info = f"aiecs_ray-{PROJECT['project']['version']}.dist-info"
+    info = f"aiecs_ray-{aiecs_ray.__version__}.dist-info"
 
     metadata = HeaderParser().parsestr(inside[f"{info}/METADATA"].decode())
 
