@@ -44,4 +44,5 @@ def to_rows(kind: type[T], columns: Columns) -> list[T]:
     if not count:
         return []
     parts = [repeat(part, count) if same else part for same, part in fields]
-    return list(map(functools.partial(tuple.__new__, kind), zip(*parts, strict=True)))
+    make: Any = tuple.__new__
+    return list(map(functools.partial(make, kind), zip(*parts, strict=True)))

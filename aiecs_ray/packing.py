@@ -196,7 +196,7 @@ def is_plain(value: object) -> bool:
         parts = value
     else:
         return id(type(value)) in _SCALARS
-    return len(parts) <= _PLAIN_PARTS and all([id(type(part)) in _PARTS for part in parts])
+    return len(parts) <= _PLAIN_PARTS and all(map(_PARTS.__contains__, map(id, map(type, parts))))
 
 
 def unpack(packed: Packed, *, inputs: Sequence[Any] = ()) -> Any:
