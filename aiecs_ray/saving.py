@@ -8,6 +8,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from aiecs_ray.callbacks import describe_callable, takes
+from aiecs_ray.errors import InvalidInputError
 from aiecs_ray.model import TaskStepResult
 from aiecs_ray.run import ENDED, POLL
 
@@ -47,8 +49,15 @@ async def follow(runtime: Runtime, run: Run) -> AsyncIterator[tuple[int, Opened]
 
 
 def saver(callback: Callable[..., Any], user_id: str, task_id: str) -> Save:
-    """Return a function that tells ``callback`` of a step; what it raises is logged and harms nothing (C-17)."""
-    full = _positional(callback) != _STEP_AND_RESULT
+    """Return a function that tells ``callback`` of a step; what it raises is logged and harms nothing (C-17).
+
+    Raises:
+        InvalidInputError: it takes neither four arguments nor two.
+    """
+    if not takes(callback, _ALL_ARGUMENTS) and not takes(callback, _STEP_AND_RESULT):
+        text = "save_callback must be a function of (user_id, task_id, index, result) or of (step, result)"
+        raise InvalidInputError(f"{text}, got {describe_callable(callback)}")
+    full = takes(callback, _ALL_ARGUMENTS)
 
     async def save(index: int, result: TaskStepResult) -> None:
         try:
@@ -59,16 +68,3 @@ def saver(callback: Callable[..., Any], user_id: str, task_id: str) -> Save:
             logger.exception("save_callback failed for step %d (%s); its result is kept", index, result.step)
 
     return save
-
-
-def _positional(callback: Callable[..., Any]) -> int:
-    """How many arguments a callback takes: two or four; one that cannot be looked into gets four."""
-    try:
-        signature = inspect.signature(callback)
-    except (TypeError, ValueError):
-        return _ALL_ARGUMENTS
-    try:
-        signature.bind(*range(_ALL_ARGUMENTS))
-    except TypeError:
-        return _STEP_AND_RESULT
-    return _ALL_ARGUMENTS

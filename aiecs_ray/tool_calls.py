@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from typing import TYPE_CHECKING, Any
 
-from aiecs_ray.errors import AiecsError, InvalidOperationsError, OperationFailedError
+from aiecs_ray.callbacks import describe_callable, takes
+from aiecs_ray.errors import AiecsError, InvalidInputError, InvalidOperationsError, OperationFailedError
 from aiecs_ray.failures import text_of, type_names
 from aiecs_ray.limits import Pacer
 from aiecs_ray.operation import check_params
 from aiecs_ray.quoting import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from aiecs_ray.config import ExecutorConfig
     from aiecs_ray.execution_utils import ExecutionUtils
@@ -64,9 +66,17 @@ class ToolCalls:
         self._pacer = Pacer(None)
 
     async def run(
-        self, tool_calls: Any, function: Callable[[str, dict[str, Any]], Awaitable[Any]], config: ExecutorConfig
+        self, tool_calls: Any, function: Callable[[str, dict[str, Any]], Any], config: ExecutorConfig
     ) -> list[Any]:
-        """Return a value or an exception for each call, in order; a call that is in the cache is not made."""
+        """Return a value or an exception for each call, in order; a call that is in the cache is not made.
+
+        Raises:
+            InvalidOperationsError: a call is malformed; nothing has run.
+            InvalidInputError: ``function`` cannot be called with a tool and parameters.
+        """
+        if not takes(function, 2):
+            text = "tool_executor_func must be a function of (tool, params)"
+            raise InvalidInputError(f"{text}, got {describe_callable(function)}")
         calls = _checked(tool_calls)
         if self._pacer.rate != config.rate_limit_requests_per_second:
             self._pacer.set_rate(config.rate_limit_requests_per_second)
@@ -93,19 +103,23 @@ class ToolCalls:
         self,
         tool: str,
         params: dict[str, Any],
-        function: Callable[[str, dict[str, Any]], Awaitable[Any]],
+        function: Callable[[str, dict[str, Any]], Any],
         *,
         enabled: bool,
     ) -> Any:
         user, task = str(params.get("user_id") or ""), str(params.get("task_id") or "")
         if not (enabled and (user or task)):
-            return await function(tool, params)
+            return await _result(function(tool, params))
         key = self._utils.generate_cache_key(f"tool_call:{tool}", user, task, (), params)
         hit, value = self._utils.lookup(key)
         if not hit:
-            value = await function(tool, params)
+            value = await _result(function(tool, params))
             self._utils.add_to_cache(key, value)
         return value
+
+
+async def _result(made: Any) -> Any:
+    return await made if inspect.isawaitable(made) else made
 
 
 def _as_result(error: Exception, tool: str, index: int) -> AiecsError:
