@@ -266,7 +266,7 @@ class ContextExecutor(IAsyncContextExecutor):
         if self._given is None and isinstance(executor, OperationExecutor):
             await executor.__aexit__(exc_type, exc_val, exc_tb)
 
-    async def execute_in_context(self, operation: str, **params: Any) -> Any:
+    async def execute_in_context(self, operation: str, /, **params: Any) -> Any:  # type: ignore[override]  # D-23
         """Run ``"tool.op"`` and return its result.
 
         Raises:
@@ -294,8 +294,15 @@ def _order(input_data: Any, context: Any) -> _Order:
 
 
 def _parse(task: Any, index: int) -> tuple[Any, Any, Any]:
-    if type(task) is not dict or "task_name" not in task or not task.keys() <= _TASK_KEYS:
-        text = f"task {index} must be a dict of {', '.join(sorted(_TASK_KEYS))}, got {shorten(task)}"
+    problem = None
+    if type(task) is not dict:
+        problem = f"got {shorten(task)}"
+    elif unknown := [key for key in task if key not in _TASK_KEYS]:
+        problem = f"got the key {shorten(unknown[0])!r}"
+    elif "task_name" not in task:
+        problem = "the key 'task_name' is missing"
+    if problem is not None:
+        text = f"task {index} must be a dict of {', '.join(sorted(_TASK_KEYS))}; {problem}"
         raise InvalidOperationsError(text).locate(index=index)
     context = task.get("context", {})
     if task.get("executor") is not None and isinstance(context, dict):

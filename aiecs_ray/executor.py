@@ -225,9 +225,9 @@ class OperationExecutor(IOperationExecutor):
             AttributeError: no such tool.
         """
         if self._proxies.get(tool_name) is None:
-            self._proxies[tool_name] = (
-                self._injection.get_instance(tool_name) if self._injection is not None else self.runtime.tools[tool_name]
-            )
+            injection = self._injection
+            found = self.runtime.tools[tool_name] if injection is None else injection.get_instance(tool_name)
+            self._proxies[tool_name] = found
         return self._proxies[tool_name]  # type: ignore[no-any-return]  # an injected provider may give anything
 
     def clear_tool_cache(self) -> None:

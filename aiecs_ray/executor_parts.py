@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.context import Context
-from aiecs_ray.errors import InvalidConfigError, InvalidInputError, InvalidOperationsError
+from aiecs_ray.errors import InvalidInputError, InvalidOperationsError
 from aiecs_ray.execution_utils import ExecutionUtils
 from aiecs_ray.messages import RetryOptions
 from aiecs_ray.operation import check_params
@@ -36,7 +36,7 @@ def check_parts(config: object, **parts: object) -> None:
         InvalidInputError: the message names the argument, and what it takes.
     """
     if config is not None and not isinstance(config, Mapping):
-        raise InvalidConfigError(f"config must be a dict, got {shorten(config)}")
+        raise InvalidInputError(f"config must be a dict, got {shorten(config)}")
     for argument, part in parts.items():
         methods, expected = _PARTS[argument]
         able = not isinstance(part, type) and all(callable(getattr(part, method, None)) for method in methods)

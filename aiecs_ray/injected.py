@@ -47,7 +47,7 @@ class Injection:
     ) -> None:
         self._caching = caching
         self._executor = executor
-        self._own = executor if _is_own(executor) else None
+        self._own = executor if isinstance(executor, ToolExecutor) and _runs_as_ours(executor) else None
         self._provider = provider
         self.cache = None if cache is None else InjectedCache(cache)
         self._known: dict[str, Offered] = {}
@@ -112,7 +112,7 @@ class Injection:
         registered = name_of(target)
         if self._own is not None and registered is not None:
             try:
-                return of_registered(*self._own.runtime.catalog.tool(registered))
+                return of_registered(self._own.runtime, registered)
             except ToolNotFoundError:
                 return Offered({})
         if self._provider is None:
@@ -156,8 +156,8 @@ class Injection:
                 self._runtime.close()
 
 
-def _is_own(executor: Any) -> bool:
-    """Whether it is a ToolExecutor that runs operations as ours does; a mock only says that it is one."""
+def _runs_as_ours(executor: Any) -> bool:
+    """Whether it runs operations as a ToolExecutor does; a mock only says that it is one, a subclass may not."""
     kind = type(executor)
     return (
         issubclass(kind, ToolExecutor)
@@ -191,9 +191,7 @@ def _check_collisions(executor: IToolExecutor, target: Any, spec: str, params: d
         taken = signature.bind_partial(target, "").arguments
     except TypeError:
         return
-    positional = {
-        name for name in taken if signature.parameters[name].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-    }
+    positional = {name for name in taken if signature.parameters[name].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD}
     if names := sorted(positional & params.keys()):
         text = f"{spec}: the injected executor has a parameter {names[0]!r} of its own, so it cannot pass on that one"
         raise InvalidParamsError(f"{text}; write 'def execute_async(self, tool, operation_name, /, **params)'")

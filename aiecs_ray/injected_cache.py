@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +84,7 @@ def file_state(path: Any, how: str) -> str | None:
         if how == "content":
             with Path(path).open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
-        status = os.stat(path)
+        status = Path(path).stat()
     except (OSError, ValueError):
         return None
     return f"{Path(path).resolve()} {status.st_size} {status.st_mtime_ns}"

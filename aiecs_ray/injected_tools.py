@@ -12,16 +12,15 @@ from aiecs_ray.options import OPERATION_NAME, OperationOptions
 from aiecs_ray.tool import operation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from aiecs_ray.catalog import OperationInfo
-    from aiecs_ray.messages import ToolSpec
+    from aiecs_ray.definition import ToolDef
     from aiecs_ray.options import UnknownParams
-
-    Execute = Callable[..., Any]
+    from aiecs_ray.runtime import Runtime
 
 CONTEXT = ("user_id", "task_id")
 """Declared by every operation that stands for another, so that they arrive; passed on where the other declares them."""
+LIMITS = frozenset({"rate", "burst", "max_concurrency", "breaker"})
 _Kind = inspect._ParameterKind  # noqa: SLF001  # the enumeration has no public name
 
 
@@ -48,22 +47,36 @@ class Offered(NamedTuple):
 
 
 def of_instance(instance: Any) -> Offered:
-    """Return what the class of a provided tool says of itself; of one that cannot be a tool here, its methods' names."""
+    """Return what the class of a provided tool says of itself; of one that cannot be a tool, its methods' names."""
     try:
         definition = describe(type(instance))
     except InvalidToolError:
         names = filter(OPERATION_NAME.fullmatch, dir(type(instance)))
         return Offered({name: Offer() for name in names if callable(inspect.getattr_static(instance, name))})
-    operations = {
-        one.name: Offer(one.options, tuple((each.name, each.required) for each in one.parameters), one.accepts_any)
-        for one in definition.operations.values()
-    }
+    return of_definition(definition)
+
+
+def of_definition(definition: ToolDef, without: frozenset[str] = frozenset()) -> Offered:
+    """Return what a description says, but for some options."""
+    plain = OperationOptions()
+    operations = {}
+    for one in definition.operations.values():
+        options = replace(one.options, **{name: getattr(plain, name) for name in without})
+        parameters = tuple((each.name, each.required) for each in one.parameters)
+        operations[one.name] = Offer(options, parameters, one.accepts_any)
     return Offered(operations, definition.options.unknown_params, definition.options.stateful)
 
 
-def of_registered(spec: ToolSpec, infos: Mapping[str, OperationInfo]) -> Offered:
-    """Return what a runtime knows of one of its tools; its limits are left out, as that runtime keeps them itself."""
-    names = {field.name for field in fields(OperationOptions)} - {"rate", "burst", "max_concurrency", "breaker"}
+def of_registered(runtime: Runtime, name: str) -> Offered:
+    """Return what a runtime knows of one of its tools; its limits are left out, as that runtime keeps them itself.
+
+    Raises:
+        ToolNotFoundError: it knows none of that name.
+    """
+    if runtime.registry.has(name):
+        return of_definition(runtime.registry.get(name), LIMITS)
+    spec, infos = runtime.catalog.tool(name)
+    names = {field.name for field in fields(OperationOptions)} - LIMITS
     operations = {}
     for info in infos.values():
         options = OperationOptions(**{name: value for name, value in info.options.items() if name in names})

@@ -137,6 +137,7 @@ class Requested(NamedTuple):
 
 
 _FIELDS = frozenset(Operation.model_fields)
+_EXPECTED = {"cache": "expected 'on', 'off', 'refresh', 'only', True or False"}
 _PLAIN = {"operation", "params", "id"}
 
 
@@ -182,7 +183,7 @@ def _check_id(name: str | None) -> str | None:
 
 def _parse_fully(operation: dict[Any, Any]) -> Requested:
     if not isinstance(retry := operation.get("retry"), (int, str, dict, RetryOptions, NoneType)) or retry is True:
-        raise InvalidParamsError(
+        raise InvalidOperationsError(
             f"retry: expected a number of attempts, a profile's name or a dict, got {shorten(retry)}"
         )
     for key in operation:
@@ -202,8 +203,9 @@ def _parse_fully(operation: dict[Any, Any]) -> Requested:
         first = error.errors(include_url=False)[0]
         if isinstance(reason := first.get("ctx", {}).get("error"), AiecsError):
             raise reason from None
-        where = ".".join(map(str, first["loc"]))
-        raise InvalidInputError(f"{where}: {first['msg']}, got {shorten(first['input'])}") from None
+        name = str(first["loc"][0])
+        expected = _EXPECTED.get(name, first["msg"])
+        raise InvalidInputError(f"{name}: {expected}, got {shorten(first['input'])}") from None
     _check_id(parsed.id)
     fields = {name: getattr(parsed, name) for name in Requested._fields}
     return Requested(**fields)

@@ -231,7 +231,11 @@ class _Request:
     def _retry(self, operation: Requested, declared: Mapping[str, Any]) -> RetryOptions:
         if operation.retry is None:
             return declared["retry"] or self._options.retry or RetryOptions()
-        options = parse_retry(operation.retry, declared["retry"])
+        try:
+            options = parse_retry(operation.retry, declared["retry"])
+        except InvalidParamsError as error:
+            # What is wrong with a request refuses it whole, as for its other settings.
+            raise InvalidOperationsError(str(error)) from None
         if options.attempts > 1 and not declared["idempotent"]:
             text = f"retry of {operation.operation}: it is declared idempotent=False, so it is run once at most"
             raise InvalidParamsError(text)

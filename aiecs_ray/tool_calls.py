@@ -28,11 +28,22 @@ def _checked(tool_calls: Any) -> list[tuple[str, dict[str, Any]]]:
         raise InvalidOperationsError(f"tool_calls must be a list of dicts, got {shorten(tool_calls)}")
     checked = []
     for index, call in enumerate(tool_calls):
-        if type(call) is not dict or not call.keys() <= _KEYS or type(call.get("tool")) is not str:
-            text = f"tool call {index} must be a dict of 'tool' and 'params', got {shorten(call)}"
+        if (problem := _problem(call)) is not None:
+            text = f"tool call {index} must be a dict of 'tool' and 'params'; {problem}"
             raise InvalidOperationsError(text).locate(index=index)
         checked.append((call["tool"], check_params(call.get("params", {}))))
     return checked
+
+
+def _problem(call: Any) -> str | None:
+    if type(call) is not dict:
+        return f"got {shorten(call)}"
+    for key in call:
+        if key not in _KEYS:
+            return f"got the key {shorten(key)!r}"
+    if type(call.get("tool")) is not str:
+        return f"got {shorten(call['tool'])} as 'tool'" if "tool" in call else "the key 'tool' is missing"
+    return None
 
 
 def to_operations(tool_calls: Any) -> list[dict[str, Any]]:

@@ -16,7 +16,6 @@ from aiecs_ray.errors import AiecsError, InvalidToolError
 from aiecs_ray.failures import of_tool, to_exception
 from aiecs_ray.interfaces import IToolExecutor
 from aiecs_ray.proxies import ToolProxy
-from aiecs_ray.quoting import shorten
 from aiecs_ray.results import to_value
 from aiecs_ray.run_options import RunOptions
 from aiecs_ray.waiting import wait_for
@@ -139,8 +138,8 @@ def name_of(tool: Any) -> str | None:
 
 def _bind(tool: Any, operation_name: str, params: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     if tool is None or isinstance(tool, type):
-        way = f"call {tool.__name__}() and pass that" if isinstance(tool, type) else "pass one of them"
-        raise InvalidToolError(f"a tool is a name, a proxy or an instance, got {shorten(tool)}; {way}")
+        got = f"the class {tool.__name__}: pass an instance of it" if isinstance(tool, type) else "None"
+        raise InvalidToolError(f"a tool must be a name, a proxy or an instance, got {got}")
     try:
         arguments = Binder(type(tool)).bind(operation_name, params)
     except AiecsError as error:
