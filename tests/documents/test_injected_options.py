@@ -257,7 +257,7 @@ async def test_parameters_that_a_provided_tool_does_not_declare_are_left_out() -
 async def test_a_name_that_a_foreign_executor_cannot_pass_on_is_refused_with_that_name() -> None:
     executor = OperationExecutor(Recording())
 
-    with pytest.raises(InvalidParamsError, match="any.one: the injected executor has a parameter 'tool' of its own"):
+    with pytest.raises(InvalidParamsError, match=r"any\.one: the injected executor has a parameter 'tool' of its own"):
         await executor.execute_operation("any.one", {"tool": 1})
     executor.close()
 
@@ -327,7 +327,7 @@ def test_an_executor_with_injected_parts_takes_nothing_until_it_is_used() -> Non
 
 
 async def test_an_executor_with_injected_parts_that_nobody_holds_goes_away() -> None:
-    before = set(injected._INJECTIONS)  # noqa: SLF001
+    before = set(injected._INJECTIONS)
 
     for _ in range(3):
         executor = OperationExecutor(tool_provider=Shelf(mail=Mail()))
@@ -335,7 +335,7 @@ async def test_an_executor_with_injected_parts_that_nobody_holds_goes_away() -> 
     del executor
     gc.collect()
 
-    assert set(injected._INJECTIONS) <= before  # noqa: SLF001
+    assert set(injected._INJECTIONS) <= before
 
 
 class OfSubclass(ToolExecutor):
@@ -346,14 +346,14 @@ class OfSubclass(ToolExecutor):
 
 
 async def test_a_subclass_that_runs_operations_itself_is_asked(local: aiecs_ray.Runtime) -> None:
-    class Any_(IToolProvider):
+    class Every(IToolProvider):
         def get_tool(self, tool_name: str) -> Any:
             return tool_name
 
         def has_tool(self, tool_name: str) -> bool:
             return bool(tool_name)
 
-    executor = OperationExecutor(OfSubclass(runtime=local), tool_provider=Any_())
+    executor = OperationExecutor(OfSubclass(runtime=local), tool_provider=Every())
 
     found = await executor.execute_operation("mail.capitalize", {"n": 1})
     executor.close()
