@@ -7,6 +7,9 @@ DEV := $(VENV)/.dev-installed
 BENCH := $(VENV)/.bench-installed
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
+# Images often set it. Ray starts a process for each replica, and each would compile every module that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test test-fast check accept bench mutants clean

@@ -16,7 +16,7 @@ from aiecs_ray.actors.watch import SLOW, Watch
 from aiecs_ray.backend import ReplicaDied
 from aiecs_ray.deaths import judge
 from aiecs_ray.plan_values import State
-from aiecs_ray.scaling import ASYNC_CHUNK, PATIENCE, chunk_size, smooth
+from aiecs_ray.scaling import PATIENCE, chunk_size, smooth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -169,6 +169,8 @@ class Pools:
     def _choose(self, pool: Pool) -> Member | None:
         """The replica with least work that has room; the second place only for work that is over soon."""
         free = [member for member in pool.members.values() if member.takes_work]
+        if pool.spec.has_async:
+            free = [member for member in free if not member.flights or pool.free_places(member)]
         if not free:
             return None
         member = min(free, key=lambda one: len(one.flights))
@@ -187,7 +189,7 @@ class Pools:
         steps = chain_from(run, ticket.step)
         chain = len(steps) > 1
         if not chain:
-            steps = [ticket.step, *self._companions(pool, ticket)]
+            steps = [ticket.step, *self._companions(pool, member, ticket)]
         work = compose(run, next(self._numbers), steps, chain=chain)
         expected = sum(pool.took.get(item.operation, math.inf) for item in work.items)
         flight = Flight(work, run, self._clock(), expected)
@@ -195,7 +197,7 @@ class Pools:
         run.dispatched(steps, at_once=len(member.flights) == 1, to=member.place)
         self._tasks.spawn(self._fly(pool, member, flight))
 
-    def _companions(self, pool: Pool, ticket: Ticket) -> list[int]:
+    def _companions(self, pool: Pool, member: Member, ticket: Ticket) -> list[int]:
         """Further independent steps of the same run, so many that the chunk is worth a message."""
         run, policy = ticket.run, ticket.run.policy(ticket.step)
         if not policy.idempotent or not pool.queue or ticket.step in run.alone:
@@ -204,7 +206,7 @@ class Pools:
         queued = len(pool.queue) + 1
         replicas = max(1, len(pool.members))
         if policy.is_async:
-            size = min(ASYNC_CHUNK, -(-queued // replicas))
+            size = pool.free_places(member)
         else:
             size = chunk_size(seconds, queued, replicas, self._settings.chunk_seconds)
 
@@ -229,7 +231,7 @@ class Pools:
             flight.pulse = loop.call_later(SLOW, self._watch.slow, flight)
         several = len(flight.work.items) > 1
         ahead = sum(other.expected for other in member.flights.values() if other is not flight)
-        stream = several and (flight.work.chain or flight.run.policy(flight.work.items[0].step).is_async)
+        stream = flight.together or (several and flight.work.chain)
         if several and flight.work.chain:
             self._listen(member, flight, PATIENCE)
         elif (several and not stream) or (ahead and not pool.spec.has_async):
@@ -260,6 +262,8 @@ class Pools:
             flight.run.outcome(outcome, flight.verdicts.get(outcome.step), unreadable)
         flight.touched = self._clock()
         flight.changed.set()
+        if flight.together and pool.queue:
+            self._feed(pool)
         if flight.work.chain and flight.open:
             following = next(iter(flight.open))
             if flight.run.plan.state(following) is State.HANDED and not flight.failed(outcomes):

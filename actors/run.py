@@ -14,6 +14,7 @@ from aiecs_ray.actors.services import Services, Ticket
 from aiecs_ray.actors.tasks import Tasks
 from aiecs_ray.messages import ErrorInfo, EventKind, RunRequest, Settled
 from aiecs_ray.model import TaskStatus
+from aiecs_ray.outlines import told
 from aiecs_ray.plan import Plan
 from aiecs_ray.plan_values import Actions, Ending, PlanStep, State
 
@@ -80,7 +81,10 @@ class Run:
 
     def begin(self) -> None:
         """Start; a run of no steps is finished at once."""
-        self.log.add(EventKind.RUN_STARTED, data={"steps": len(self.request.steps), "mode": self.request.mode})
+        data: dict[str, Any] = {"steps": len(self.request.steps), "mode": self.request.mode}
+        if (plan := told(self.request)) is not None:
+            data["plan"] = plan
+        self.log.add(EventKind.RUN_STARTED, data=data)
         if self.request.deadline is not None:
             self._call_later(self.request.deadline, self._expire)
         if self.request.mode == "sequence" and len(self.request.steps) > 1:

@@ -102,6 +102,8 @@ class ToolHost:
         self._running: dict[tuple[int, int], Body] = {}
         self._recalled: dict[int, None] = {}
         self._held: dict[int, Delivery] = {}
+        self._told: dict[int, int] = {}
+        """How many of the outcomes that are held were handed over; the answer may be lost, so they stay in the list."""
         self._begun: OrderedDict[int, list[int]] = OrderedDict()
         self._took: dict[str, float] = {}
 
@@ -152,6 +154,7 @@ class ToolHost:
             with self._lock:
                 self._recalled.pop(work.id, None)
                 self._held.pop(work.id, None)
+                self._told.pop(work.id, None)
 
     def _one_by_one(self, work: Work, *, hold: bool) -> Iterator[Delivery]:
         ready = self._hold(work.id)
@@ -167,11 +170,7 @@ class ToolHost:
             if outcome is None:
                 break
             made[item.step] = outcome.payload if packed is None else packed
-            if packed is not None and packed.size > self._inline_limit:
-                total += packed.size
-                outcome = outcome._replace(payload=Large(len(ready.larges)))
-                ready.larges.append(packed)
-            ready.outcomes.append(outcome)
+            total += self._add(ready, outcome, packed)
             if not hold and (ready.larges or not item.idempotent):
                 yield ready
                 ready = self._hold(work.id)
@@ -181,9 +180,10 @@ class ToolHost:
             yield ready
 
     def _hold(self, work: int) -> Delivery:
-        """Begin a new delivery; until it is yielded, :meth:`stop` can take what is in it."""
+        """Begin a new delivery; until it is yielded, :meth:`stop` can tell what is in it."""
         with self._lock:
             ready = self._held[work] = Delivery([], [])
+            self._told[work] = 0
         return ready
 
     def _is_quick(self, item: Item) -> bool:
@@ -198,14 +198,25 @@ class ToolHost:
 
         for item in work.items:
             asyncio.run_coroutine_threadsafe(run(item), loop)
-        for _ in work.items:
-            outcome, packed = outcomes.get()
-            if outcome is None:
-                continue
-            if packed is not None and packed.size > self._inline_limit:
-                yield Delivery([outcome._replace(payload=Large(0))], [packed])
-            else:
-                yield Delivery([outcome], [])
+        left = len(work.items)
+        while left:
+            ready, waiting = Delivery([], []), True
+            while waiting:
+                outcome, packed = outcomes.get()
+                if outcome is not None:
+                    self._add(ready, outcome, packed)
+                left, waiting = left - 1, not outcomes.empty()
+            if ready.outcomes:
+                yield ready
+
+    def _add(self, ready: Delivery, outcome: Outcome, packed: Packed | None) -> int:
+        """Add an outcome to a delivery, a large value beside it; return the size of that."""
+        if packed is None or packed.size <= self._inline_limit:
+            ready.outcomes.append(outcome)
+            return 0
+        ready.outcomes.append(outcome._replace(payload=Large(len(ready.larges))))
+        ready.larges.append(packed)
+        return packed.size
 
     def _is_async(self, item: Item) -> bool:
         operation = self._operations.get(item.operation)
@@ -284,7 +295,7 @@ class ToolHost:
 
     def _own(self, body: Body, arguments: dict[str, Any]) -> None:
         """From here on the tool's own code runs."""
-        body.own, body.arguments = True, arguments
+        body.own, body.arguments, body.emit.arguments = True, arguments, arguments
         self._ledger.start(body.place)
 
     def _end(self, body: Body) -> None:
@@ -384,15 +395,15 @@ class ToolHost:
         return self.collect(work)
 
     def collect(self, work: int) -> Stopped:
-        """Hand over the outcomes of ``work`` that wait for the end of a body after them."""
+        """Hand over the outcomes of ``work`` that wait for the end of a body after them; later they come again."""
         with self._lock:
             running = tuple(body.step for body in self._running.values() if body.work == work)
             held = self._held.get(work)
             waiting: list[Outcome] = []
             if running and held is not None and not held.larges:
                 # A body is running, so the thread that fills the list is not at it.
-                waiting = held.outcomes[:]
-                held.outcomes.clear()
+                waiting = held.outcomes[self._told[work] :]
+                self._told[work] += len(waiting)
             return Stopped(running, tuple(self._begun.get(work, ())), waiting)
 
 
