@@ -79,7 +79,7 @@ def growth(world: World) -> Measured:
     sizes = world.pick((100, 1000, 10_000, 100_000), (10, 100))
     samples: dict[str, list[float]] = {}
     contenders = [contender for size in sizes for contender in batches(world, size)]
-    for name, times in measure(contenders, world.pick(5, 1)).items():
+    for name, times in measure(contenders, world.pick(3, 1)).items():
         size = int(name.rpartition(" ")[2])
         samples[name] = [seconds / size for seconds in times]
     rows = []

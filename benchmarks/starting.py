@@ -48,7 +48,7 @@ def until_answer(*arguments: str) -> float:
 def start(world: World) -> Measured:
     """Processes that connect and run one operation; one that only says how it is used."""
     samples: dict[str, list[float]] = {name: [] for name in WAYS}
-    for repetition in range(world.pick(7, 1)):
+    for repetition in range(world.pick(5, 1)):
         for name in turns(list(WAYS), repetition):
             samples[name].append(until_answer(*WAYS[name]))
     samples["--help"] = [until_answer("-m", "aiecs_ray.cli.main", "--help") for _ in range(world.pick(7, 1))]
