@@ -189,21 +189,15 @@ def many_tools(world: World) -> Measured:
 
 
 def tools_by_hand(raw: Any, count: int) -> None:
-    """Start an actor for each tool, two at a time, call it and end it."""
+    """Start an actor for each tool, two at a time, and call it; it ends when nobody holds it any more."""
     alive: deque[tuple[Any, Any]] = deque()
-    for _ in range(count):
-        if len(alive) == CPUS:
-            end(raw, *alive.popleft())
-        actor = raw.RawActor.options(num_cpus=1).remote()
-        alive.append((actor, [actor.echo.remote(n) for n in range(CALLS)]))
-    while alive:
-        end(raw, *alive.popleft())
-
-
-def end(raw: Any, actor: Any, refs: Any) -> None:
-    """Wait for an actor's calls and end it."""
-    assert raw.ray.get(refs) == list(range(CALLS))
-    raw.ray.kill(actor)
+    for turn in range(count + CPUS):
+        if turn >= CPUS:
+            _, refs = alive.popleft()
+            assert raw.ray.get(refs) == list(range(CALLS))
+        if turn < count:
+            actor = raw.RawActor.options(num_cpus=1).remote()
+            alive.append((actor, [actor.echo.remote(n) for n in range(CALLS)]))
 
 
 CASES = (
