@@ -24,6 +24,7 @@ from aiecs_ray.actors.pools import Pools
 from aiecs_ray.actors.recorder import Recorder
 from aiecs_ray.actors.run import Run
 from aiecs_ray.actors.services import Services
+from aiecs_ray.columns import Columns, to_columns, to_rows
 from aiecs_ray.digests import Digest, digest
 from aiecs_ray.errors import BusyError, InvalidOperationsError, ResultExpiredError, RunLostError
 from aiecs_ray.messages import PROTOCOL, Event, Limits, RunRequest, Settled, ToolSpec
@@ -63,6 +64,13 @@ class Page(NamedTuple):
 
     settled: list[Settled]
     following: int | None
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return _page, (to_columns(self.settled), self.following)
+
+
+def _page(settled: Columns, following: int | None) -> Page:
+    return Page(to_rows(Settled, settled), following)
 
 
 class Answer(NamedTuple):

