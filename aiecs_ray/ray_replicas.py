@@ -292,12 +292,13 @@ class RayHistoryLink:
 
     async def append(self, batch: bytes) -> None:
         """Return when a batch is written."""
-        try:
-            if self._actor is None:
+        if self._actor is None:
+            try:
                 self._actor = ray.get_actor(self._name, self._namespace)
+            except ValueError as error:
+                raise HistoryGone("it was not made yet") from error
+        try:
             await self._actor.append.remote(batch)
-        except ValueError as error:
-            raise HistoryGone("it was not made yet") from error
         except ray.exceptions.RayError as error:
             raise HistoryGone(cause_of_death(error)) from error
 
