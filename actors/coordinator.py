@@ -51,6 +51,8 @@ LEASE_INTERVAL = 1.0
 NODES_INTERVAL = 5.0
 DRAIN = 5.0
 """Seconds that a client waits for the history to have everything."""
+READING = 30.0
+"""Seconds since a run ended or was asked for during which its results are kept, however many bytes they have."""
 STUBS = 10_000
 """Ids of expired runs that are remembered, so that asking for them says what happened."""
 
@@ -404,6 +406,7 @@ class Coordinator:
 
     def _run(self, run_id: str) -> Run:
         if (run := self._runs.get(run_id)) is not None:
+            run.asked_at = self._clock()
             return run
         if run_id in self._expired or run_id.startswith(f"{self._incarnation}-"):
             text = f"Run {run_id[:80]!r} is not kept any more (released, or older than result_ttl or result_bytes)"
@@ -470,7 +473,11 @@ class Coordinator:
         kept = sum(run.bytes for run in finished)
         for run in finished:
             assert run.ended_at is not None
-            if run.ended_at + self._settings.result_ttl > now and kept <= self._result_bytes:
+            in_time = run.ended_at + self._settings.result_ttl > now
+            if in_time and kept <= self._result_bytes:
                 break
+            if in_time and now - max(run.ended_at, run.asked_at) < READING:
+                # Somebody is about to read them, or does: no result is dropped under its reader's hands.
+                continue
             kept -= run.bytes
             self._forget(run)

@@ -160,7 +160,7 @@ class ToolHost:
         ready = self._hold(work.id)
         total = 0
         made: dict[int, Any] = {}
-        for item in work.items:
+        for place, item in enumerate(work.items):
             if work.id in self._recalled:
                 break
             if ready.outcomes and not hold and not self._is_quick(item):
@@ -169,6 +169,8 @@ class ToolHost:
             outcome, packed = self._run(work, item, made)
             if outcome is None:
                 break
+            if packed is not None and packed.buffers and _meets_others(work, place, hold=hold):
+                packed = packed.copy()
             made[item.step] = outcome.payload if packed is None else packed
             total += self._add(ready, outcome, packed)
             if not hold and (ready.larges or not item.idempotent):
@@ -194,7 +196,11 @@ class ToolHost:
         outcomes: queue.SimpleQueue[tuple[Outcome | None, Packed | None]] = queue.SimpleQueue()
 
         async def run(item: Item) -> None:
-            outcomes.put(await self._run_async(work, item, {}))
+            outcome, packed = await self._run_async(work, item, {})
+            if packed is not None and packed.size > self._inline_limit:
+                # It waits to be delivered while other bodies run, which may write to what it is made of.
+                packed = packed.copy()
+            outcomes.put((outcome, packed))
 
         for item in work.items:
             asyncio.run_coroutine_threadsafe(run(item), loop)
@@ -413,3 +419,12 @@ def _shift(outcome: Outcome, by: int) -> Outcome:
     if by and type(outcome.payload) is Large:
         return outcome._replace(payload=Large(outcome.payload.place + by))
     return outcome
+
+
+def _meets_others(work: Work, place: int, *, hold: bool) -> bool:
+    """Whether a result is delivered or read only after bodies that may write to what it is made of."""
+    later = work.items[place + 1 :]
+    if hold and later:
+        return True
+    step = work.items[place].step
+    return any(source[:2] == ("item", step) for item in later[1:] for source in item.inputs)

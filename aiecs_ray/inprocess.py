@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiecs_ray.actors.cache import Cache
 from aiecs_ray.actors.coordinator import Coordinator
 from aiecs_ray.actors.history import History
-from aiecs_ray.actors.tool import Delivery, Large, ToolHost
+from aiecs_ray.actors.tool import Large, ToolHost
 from aiecs_ray.backend import HistoryGone, Remains, ReplicaDied
 from aiecs_ray.errors import HistoryError, InvalidInputError, RuntimeUnavailableError
 from aiecs_ray.options import ASYNC_CONCURRENCY
@@ -98,18 +98,20 @@ class LocalReplica:
     async def send(self, work: Work, *, stream: bool) -> AsyncIterator[list[Outcome]]:
         """Run ``work``; outcomes arrive as the host yields them."""
         loop = asyncio.get_running_loop()
-        arrived: asyncio.Queue[Delivery | None] = asyncio.Queue()
+        arrived: asyncio.Queue[list[Outcome] | None] = asyncio.Queue()
 
         def run() -> None:
             for delivery in self._host.stream(work, hold=not stream):
-                _call_soon(loop, arrived.put_nowait, delivery)
+                # Here and now, as an object store does: the tool may go on writing to what it returned.
+                larges = [packed.copy() for packed in delivery.larges]
+                _call_soon(loop, arrived.put_nowait, [_with_reference(one, larges) for one in delivery.outcomes])
             _call_soon(loop, arrived.put_nowait, None)
 
         self._busy += 1
         self._submit(run)
         try:
-            while (delivery := await self._unless_dead(loop.create_task(arrived.get()))) is not None:
-                yield [_with_reference(outcome, delivery.larges) for outcome in delivery.outcomes]
+            while (outcomes := await self._unless_dead(loop.create_task(arrived.get()))) is not None:
+                yield outcomes
         finally:
             self._busy -= 1
 
