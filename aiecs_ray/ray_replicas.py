@@ -284,13 +284,19 @@ class _CacheLink:
 
 
 class RayHistoryLink:
-    """The coordinator's way to the history."""
+    """The coordinator's way to the history, which is looked for when there is something to write."""
 
-    def __init__(self, actor: Any) -> None:
-        self._actor = actor
+    def __init__(self, name: str, namespace: str) -> None:
+        self._name, self._namespace = name, namespace
+        self._actor: Any = None
 
     async def append(self, batch: bytes) -> None:
         """Return when a batch is written."""
+        if self._actor is None:
+            try:
+                self._actor = ray.get_actor(self._name, self._namespace)
+            except ValueError as error:
+                raise HistoryGone("it was not made yet") from error
         try:
             await self._actor.append.remote(batch)
         except ray.exceptions.RayError as error:
