@@ -116,11 +116,11 @@ class Flight:
         repeatable = all(item.idempotent for item in self.open.values())
         return repeatable and self.expected < SHORT and now - self.touched < self.expected + PATIENCE
 
-    def input_of(self, outcome: Outcome) -> Any:
+    def input_of(self, outcome: Outcome, item: Item) -> Any:
         """Return the payload that a step was sent and could not read; None when that is not what happened to it."""
         if outcome.lost is None:
             return None
-        return self.work.values[self.open[outcome.step].inputs[outcome.lost][1]]
+        return self.work.values[item.inputs[outcome.lost][1]]
 
     def abandon(self, steps: Iterable[int]) -> None:
         """Give back steps that have not begun, and will not."""
