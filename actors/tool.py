@@ -102,6 +102,7 @@ class ToolHost:
         self._lock = threading.Lock()
         self._running: dict[tuple[int, int], Body] = {}
         self._recalled: dict[int, None] = {}
+        self._sealed = False
         self._held: dict[int, Delivery] = {}
         self._told: dict[int, int] = {}
         """How many of the outcomes that are held were handed over; the answer may be lost, so they stay in the list."""
@@ -293,7 +294,7 @@ class ToolHost:
         )
         body = Body(work.id, item.step, attempt, emit, self._clock())
         with self._lock:
-            if work.id in self._recalled:
+            if self._sealed or work.id in self._recalled:
                 return None
             self._running[work.id, item.step] = body
             body.place = self._ledger.prepare(work.id, item.step)
@@ -388,6 +389,11 @@ class ToolHost:
         now = self._clock()
         with self._lock:
             return [Running(body.work, body.step, now - body.since) for body in self._running.values()]
+
+    def seal(self) -> None:
+        """Begin nothing any more, for good."""
+        with self._lock:
+            self._sealed = True
 
     def stop(self, work: int, ask: Sequence[int] = ()) -> Stopped:
         """Begin nothing more of ``work``; tell the bodies of the steps ``ask`` that they should end."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.config import Settings
 from aiecs_ray.errors import InvalidInputError
+from aiecs_ray.exits import keep_interrupts
 from aiecs_ray.quoting import shorten
 from aiecs_ray.running import current
 from aiecs_ray.runtime import Runtime
@@ -54,6 +55,7 @@ def connect(  # noqa: PLR0913  # by name
         return _runtime(inprocess.InProcessLink(settings), settings, registry, runtime_env)
     if address is not None and (type(address) is not str or not address.strip()):
         raise InvalidInputError(f"address must be 'local', 'auto', 'inprocess' or 'host:port', got {shorten(address)}")
+    keep_interrupts()
     # Importing Ray takes a second: only who uses it pays.
     backend = importlib.import_module("aiecs_ray.ray_backend")
     link = backend.connect(address, settings, num_cpus=num_cpus, object_store_memory=object_store_memory)
