@@ -18,6 +18,23 @@ PROGRESS_INTERVAL = 0.1
 """Seconds between two progress events of one operation; the last state is always sent."""
 
 
+class CancelFlag:
+    """Whether a body was told to end; set by one thread and read by others, which needs no lock."""
+
+    __slots__ = ("_is_set",)
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        """Set it, for good."""
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        """Return whether it was set."""
+        return self._is_set
+
+
 class Body:
     """One running body."""
 

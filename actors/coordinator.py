@@ -18,11 +18,13 @@ from aiecs_ray.actors.explaining import explain
 from aiecs_ray.actors.gate import Gates
 from aiecs_ray.actors.joins import Joins
 from aiecs_ray.actors.limit_table import LimitTable
+from aiecs_ray.actors.meter import Meter
 from aiecs_ray.actors.outbox import Outbox
 from aiecs_ray.actors.pools import Pools
 from aiecs_ray.actors.recorder import Recorder
 from aiecs_ray.actors.run import Run
 from aiecs_ray.actors.services import Services
+from aiecs_ray.columns import Columns, to_columns, to_rows
 from aiecs_ray.digests import Digest, digest
 from aiecs_ray.errors import BusyError, InvalidOperationsError, ResultExpiredError, RunLostError
 from aiecs_ray.messages import PROTOCOL, Event, Limits, RunRequest, Settled, ToolSpec
@@ -34,8 +36,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from aiecs_ray.actors.gate import Passer
-    from aiecs_ray.backend import Backend, HistoryLink
+    from aiecs_ray.backend import Backend, HistoryLink, MetricsLink
     from aiecs_ray.config import Settings
+    from aiecs_ray.metering import Sample
 
 PAGE_BYTES = 16 * 2**20
 PAGE_STEPS = 2_000
@@ -48,6 +51,8 @@ LEASE_INTERVAL = 1.0
 NODES_INTERVAL = 5.0
 DRAIN = 5.0
 """Seconds that a client waits for the history to have everything."""
+READING = 30.0
+"""Seconds since a run ended or was asked for during which its results are kept, however many bytes they have."""
 STUBS = 10_000
 """Ids of expired runs that are remembered, so that asking for them says what happened."""
 
@@ -61,6 +66,13 @@ class Page(NamedTuple):
 
     settled: list[Settled]
     following: int | None
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return _page, (to_columns(self.settled), self.following)
+
+
+def _page(settled: Columns, following: int | None) -> Page:
+    return Page(to_rows(Settled, settled), following)
 
 
 class Answer(NamedTuple):
@@ -96,6 +108,7 @@ class Coordinator:
         result_bytes: how many bytes of finished runs' results are kept.
         random, token, clock: sources of randomness and of the time of day.
         history: the way to the history, if there is one.
+        metrics: the way to whoever looks at what is measured, if anybody does.
     """
 
     def __init__(  # noqa: PLR0913  # what it lives on, by name
@@ -109,6 +122,7 @@ class Coordinator:
         token: Callable[[int], bytes],
         clock: Callable[[], float] | None = None,
         history: HistoryLink | None = None,
+        metrics: MetricsLink | None = None,
     ) -> None:
         self._backend = backend
         self._settings = settings
@@ -124,6 +138,7 @@ class Coordinator:
         self._joins = Joins(_call_soon)
         self._outbox = Outbox(backend.cache, _call_soon)
         self._recorder = None if history is None else Recorder(history, settings, incarnation, self._clock)
+        self._meter = None if metrics is None else Meter(metrics, self._statistics)
         self._keeper: asyncio.Task[None] | None = None
         self._operations: dict[str, int] = {}
 
@@ -283,6 +298,13 @@ class Coordinator:
 
     async def stats(self) -> dict[str, Any]:
         """Return counters of everything since this coordinator started."""
+        return self._statistics()
+
+    async def metrics(self) -> list[Sample]:
+        """Return what was measured; nothing where nobody looks at it."""
+        return [] if self._meter is None else await self._meter.samples()
+
+    def _statistics(self) -> dict[str, Any]:
         return {
             "incarnation": self._incarnation,
             "runs": {"active": sum(not run.finished.is_set() for run in self._runs.values()), "kept": len(self._runs)},
@@ -308,6 +330,8 @@ class Coordinator:
             run.cancel("The runtime was closed")
         if self._recorder is not None:
             await self._recorder.close(DRAIN)
+        if self._meter is not None:
+            self._meter.close()
         if self._keeper is not None:
             self._keeper.cancel()
         self._pools.close()
@@ -349,6 +373,8 @@ class Coordinator:
         run = self._runs[run_id] = Run(run_id, request, services)
         if self._recorder is not None:
             self._recorder.follow(run)
+        if self._meter is not None:
+            self._meter.follow(run)
         run.begin()
         return run
 
@@ -388,6 +414,7 @@ class Coordinator:
 
     def _run(self, run_id: str) -> Run:
         if (run := self._runs.get(run_id)) is not None:
+            run.asked_at = self._clock()
             return run
         if run_id in self._expired or run_id.startswith(f"{self._incarnation}-"):
             text = f"Run {run_id[:80]!r} is not kept any more (released, or older than result_ttl or result_bytes)"
@@ -454,7 +481,11 @@ class Coordinator:
         kept = sum(run.bytes for run in finished)
         for run in finished:
             assert run.ended_at is not None
-            if run.ended_at + self._settings.result_ttl > now and kept <= self._result_bytes:
+            in_time = run.ended_at + self._settings.result_ttl > now
+            if in_time and kept <= self._result_bytes:
                 break
+            if in_time and now - max(run.ended_at, run.asked_at) < READING:
+                # Somebody is about to read them, or does: no result is dropped under its reader's hands.
+                continue
             kept -= run.bytes
             self._forget(run)

@@ -30,8 +30,8 @@ class EventLog:
         self._closed = False
         self._changed: asyncio.Event | None = None
         self._ended: asyncio.Event | None = None
-        self.sink: Callable[[Event], object] | None = None
-        """Gets every event as it is added."""
+        self.sinks: list[Callable[[Event], object]] = []
+        """Get every event as it is added."""
 
     def __len__(self) -> int:
         return len(self._events)
@@ -46,8 +46,8 @@ class EventLog:
         event = Event(self._next, kind, self._run, self._clock(), step, data)
         self._events.append(event)
         self._next += 1
-        if self.sink is not None:
-            self.sink(event)
+        for sink in self.sinks:
+            sink(event)
         self._wake()
 
     def close(self) -> None:

@@ -31,6 +31,7 @@ from aiecs_ray.errors import (
     RuntimeUnavailableError,
 )
 from aiecs_ray.messages import PROTOCOL, RunRequest
+from aiecs_ray.metrics import RayMetrics
 from aiecs_ray.outstanding import Outstanding
 from aiecs_ray.packing import Packed
 from aiecs_ray.ray_cluster import Cluster, join, upload
@@ -68,6 +69,7 @@ class _CoordinatorActor(Coordinator):
             random=random.random,
             token=secrets.token_bytes,
             history=history,
+            metrics=RayMetrics(cache) if settings.metrics else None,
         )
 
 

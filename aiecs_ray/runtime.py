@@ -22,6 +22,7 @@ from aiecs_ray.forks import close_own, refuse_forked
 from aiecs_ray.history import HistoryView
 from aiecs_ray.interrupts import wind_up
 from aiecs_ray.messages import Limits, check_protocol
+from aiecs_ray.metering import exposition
 from aiecs_ray.operation import seconds
 from aiecs_ray.packing import is_small
 from aiecs_ray.pictures.card import runtime_card
@@ -335,6 +336,10 @@ class Runtime(Controls):
     def stats(self) -> dict[str, Any]:
         """Return counters of the coordinator and of the cache."""
         return {**self.request("stats"), "cache": self.cache_request("stats")}
+
+    def metrics(self) -> str:
+        """Return what was measured since the coordinator started, as Prometheus reads it."""
+        return exposition(self.request("metrics"))
 
     # --- used by the other doors -----------------------------------------------------------------------------
 
