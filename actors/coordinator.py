@@ -187,14 +187,22 @@ class Coordinator:
         run = self._accept(request, specs)
         return run if isinstance(run, Answer) else Answer(run.id)
 
-    async def execute(self, request: RunRequest, specs: Sequence[ToolSpec] = ()) -> Answer:
-        """Start a run, wait for its end, and return its results; what has no large results is forgotten."""
+    async def execute(
+        self,
+        request: RunRequest,
+        specs: Sequence[ToolSpec] = (),
+        watched: bool = False,  # noqa: FBT001, FBT002  # links pass arguments by position
+    ) -> Answer:
+        """Start a run, wait for its end, and return its results.
+
+        What has no large results is forgotten at once, unless it is ``watched``: then the client releases it.
+        """
         run = self._accept(request, specs)
         if isinstance(run, Answer):
             return run
         await run.finished.wait()
         page = self._page(run, 0)
-        if page.following is None and all(is_small(settled.payload) for settled in page.settled):
+        if not watched and page.following is None and all(is_small(settled.payload) for settled in page.settled):
             self._forget(run)
         return Answer(run.id, page)
 

@@ -58,8 +58,8 @@ class Client(Protocol):
     def start(self, prepared: Prepared) -> Run:
         """Send a request that is answered when the run has begun."""
 
-    def start_execute(self, prepared: Prepared) -> concurrent.futures.Future[Any]:
-        """Send a request that is answered when the run has ended."""
+    def start_execute(self, prepared: Prepared, *, watched: bool = False) -> concurrent.futures.Future[Any]:
+        """Send a request that is answered when the run has ended; one that is ``watched`` is kept until released."""
 
     def open_answer(self, answer: Any, prepared: Prepared) -> list[Opened]:
         """Return what a finished run produced."""

@@ -353,28 +353,31 @@ class Runtime(Controls):
 
     def execute(self, prepared: Prepared, watch: Watch | None = None) -> list[Opened]:
         """Run a request to its end, showing it with ``watch``; an interrupt cancels the run before it goes on."""
-        future = self.start_execute(prepared)
+        future: concurrent.futures.Future[Answer] | None = None
         opened: list[Opened] = []
         try:
+            future = self.start_execute(prepared, watched=watch is not None)
             answer = future.result() if watch is None else watch.until(future)
             opened = self.open_answer(answer, prepared)
-        except BaseException:
-            if not future.done():
+        except BaseException as error:
+            # An interrupt can come when the request has just been sent.
+            if isinstance(error, KeyboardInterrupt) if future is None else not future.done():
                 wind_up(self.cancel(prepared), f"{self.incarnation}-{prepared.request.token}")
             raise
         finally:
             if watch is not None:
                 watch.close(opened)
+                self._link.request("release", f"{self.incarnation}-{prepared.request.token}")
         return opened
 
     def cancel(self, prepared: Prepared) -> concurrent.futures.Future[Any]:
         """Cancel the run of a request whose answer is not there yet."""
         return self._link.request("cancel", f"{self.incarnation}-{prepared.request.token}")
 
-    def start_execute(self, prepared: Prepared) -> concurrent.futures.Future[Answer]:
-        """Send a request that is answered when the run has ended."""
+    def start_execute(self, prepared: Prepared, *, watched: bool = False) -> concurrent.futures.Future[Answer]:
+        """Send a request that is answered when the run has ended; one that is ``watched`` is kept until released."""
         with undisturbed(len(prepared.specs)):
-            return self._link.request("execute", prepared.request, self._new_tools(prepared))
+            return self._link.request("execute", prepared.request, self._new_tools(prepared), watched)
 
     def start(self, prepared: Prepared) -> Run:
         """Send a request that is answered when the run has begun."""
