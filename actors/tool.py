@@ -267,6 +267,7 @@ class ToolHost:
             emit=emit,
             user_id=work.user_id,
             task_id=work.task_id,
+            run=work.run,
             step=item.step,
             calls=(*work.calls, f"{self._spec.name}.{item.operation}"),
             home=self._home,
@@ -284,7 +285,7 @@ class ToolHost:
 
     def _own(self, body: Body, arguments: dict[str, Any]) -> None:
         """From here on the tool's own code runs."""
-        body.own, body.arguments = True, arguments
+        body.own, body.arguments, body.emit.arguments = True, arguments, arguments
         self._ledger.start(body.place)
 
     def _end(self, body: Body) -> None:

@@ -358,8 +358,6 @@ class OperationExecutor(IOperationExecutor):
             return
         for index, (one, spec) in enumerate(zip(opened, prepared.specs, strict=False)):
             logger.debug("operation %d (%s) %s in %.3fs", index, spec, one.settled.status, one.settled.seconds)
-            if one.error is not None:
-                logger.debug("operation %d (%s) failed: %s\n%s", index, spec, one.error.message, one.error.traceback)
 
 
 async def _end(runtime: Runtime, prepared: Prepared, starting: Awaitable[Any]) -> None:
