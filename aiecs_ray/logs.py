@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from aiecs_ray.errors import InvalidConfigError
 from aiecs_ray.running import current
@@ -77,7 +77,7 @@ def configure_logging(level: Level = "INFO", *, as_json: bool = False, file: str
     ...
     aiecs_ray.errors.InvalidConfigError: log_level: it must be DEBUG, INFO, WARNING, ERROR or CRITICAL, not 'loud'
     """
-    if level not in logging.getLevelNamesMapping() or level == "NOTSET":
+    if level not in get_args(Level):
         raise InvalidConfigError("log_level", f"it must be DEBUG, INFO, WARNING, ERROR or CRITICAL, not {level!r}")
     handler, problem = _handler(file)
     handler.setFormatter(JsonFormatter() if as_json else logging.Formatter(FORMAT))

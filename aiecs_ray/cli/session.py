@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.cli.ending import CommandError, ExitCode
 from aiecs_ray.cli.output import Output
+from aiecs_ray.cli.prints import kept_apart
 from aiecs_ray.config import Settings, named_cluster, user_history
 from aiecs_ray.connecting import connect
 from aiecs_ray.errors import InvalidConfigError
@@ -88,7 +89,7 @@ class Session:
         address = self.address or named_cluster() or ("auto" if existing else None)
         if address is None:
             self.output.note("starting a private local Ray; --address says which cluster to use instead")
-        with connect(address, settings=self.settings()) as rt, interruptible():
+        with connect(address, settings=self.settings()) as rt, kept_apart(), interruptible():
             yield rt
 
     @contextlib.contextmanager

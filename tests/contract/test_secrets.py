@@ -1,4 +1,4 @@
-"""A secret that was given to an operation stands nowhere that people look: a search through everything that is written."""
+"""A secret that was given to an operation stands nowhere that people look: everything written is searched."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from aiecs_ray.logs import configure_logging
 from aiecs_ray.masking import MASK
 from aiecs_ray.messages import PROTOCOL
 from aiecs_ray.registry import DEFAULT
-from tests.contract.probes import op
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

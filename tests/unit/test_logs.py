@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import re
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -135,11 +134,9 @@ def test_what_a_tool_logs_says_of_which_operation_it_is(tmp_path: Path) -> None:
 
 
 def test_an_exception_is_one_line_of_json() -> None:
-    try:
-        raise ValueError("no\nway")
-    except ValueError:
-        record = logging.getLogger("x").makeRecord("x", logging.ERROR, "", 1, "bad %s", ("a",), None)
-        record.exc_info = sys.exc_info()
+    error = ValueError("no\nway")
+    reason = (ValueError, error, None)
+    record = logging.getLogger("x").makeRecord("x", logging.ERROR, "", 1, "bad %s", ("a",), reason)
 
     line = JsonFormatter().format(record)
 
