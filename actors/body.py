@@ -18,6 +18,23 @@ PROGRESS_INTERVAL = 0.1
 """Seconds between two progress events of one operation; the last state is always sent."""
 
 
+class CancelFlag:
+    """Whether a body was told to end; set by one thread and read by others, which needs no lock."""
+
+    __slots__ = ("_is_set",)
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        """Set it, for good."""
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        """Return whether it was set."""
+        return self._is_set
+
+
 class Body:
     """One running body."""
 
@@ -62,16 +79,17 @@ class Throttle:
     def __init__(self, report: Callable[..., None], run: str, step: int, clock: Callable[[], float]) -> None:
         self._report, self._run, self._step, self._clock = report, run, step, clock
         self._next = 0.0
-        self.last: tuple[float, float | None, str] | None = None
         self.arguments: dict[str, Any] = {}
-        """What the operation was called with: the secrets in it are not to be told."""
+        """What the operation was called with: no secret in it is reported."""
         self._secrets: tuple[str, ...] | None = None
+        self.last: tuple[float, float | None, str] | None = None
 
     def __call__(self, done: float, total: float | None, message: str) -> None:
         """Note a report, and send it unless another was sent a moment ago."""
-        if self._secrets is None:
-            self._secrets = secrets_in(self.arguments)
-        message = mask(message, self._secrets)
+        if message and self.arguments:
+            if self._secrets is None:
+                self._secrets = secrets_in(self.arguments)
+            message = mask(message, self._secrets)
         self.last = (done, total, message)
         now = self._clock()
         if now >= self._next:

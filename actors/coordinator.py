@@ -24,6 +24,8 @@ from aiecs_ray.actors.pools import Pools
 from aiecs_ray.actors.recorder import Recorder
 from aiecs_ray.actors.run import Run
 from aiecs_ray.actors.services import Services
+from aiecs_ray.columns import Columns, to_columns, to_rows
+from aiecs_ray.digests import Digest, digest
 from aiecs_ray.errors import BusyError, InvalidOperationsError, ResultExpiredError, RunLostError
 from aiecs_ray.messages import PROTOCOL, Event, Limits, RunRequest, Settled, ToolSpec
 from aiecs_ray.model import TaskStatus
@@ -42,6 +44,9 @@ PAGE_BYTES = 16 * 2**20
 PAGE_STEPS = 2_000
 """Bytes of inline results and number of steps in one answer; a reader's event loop must not be held up by more."""
 EVENTS_PER_ANSWER = 10_000
+EVENTS_PER_DIGEST = 50_000
+EVENTS_TOLD = 1_000
+"""Events from which on a digest groups them."""
 LEASE_INTERVAL = 1.0
 NODES_INTERVAL = 5.0
 DRAIN = 5.0
@@ -59,6 +64,13 @@ class Page(NamedTuple):
 
     settled: list[Settled]
     following: int | None
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return _page, (to_columns(self.settled), self.following)
+
+
+def _page(settled: Columns, following: int | None) -> Page:
+    return Page(to_rows(Settled, settled), following)
 
 
 class Answer(NamedTuple):
@@ -213,6 +225,17 @@ class Coordinator:
         log = self._run(run_id).log
         events = await log.follow(number, EVENTS_PER_ANSWER, wait)
         return events, log.closed and len(events) < EVENTS_PER_ANSWER
+
+    async def digest(self, run_id: str, number: int, wait: float, pause: float = 0.0) -> Digest:
+        """Return what has happened from event ``number`` on, in few words where it is much.
+
+        The answer comes after ``pause`` seconds, or when the run has ended, or else as soon as there is any event.
+        """
+        log = self._run(run_id).log
+        await log.rest(pause)
+        events = await log.follow(number, EVENTS_PER_DIGEST, wait)
+        over = log.closed and len(events) < EVENTS_PER_DIGEST
+        return digest(events, number, most=EVENTS_TOLD, over=over)
 
     async def status(self, run_id: str) -> RunStatus:
         """Return where a run stands."""

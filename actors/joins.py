@@ -132,6 +132,8 @@ class Joins:
 
     def claim(self, run: Member, step: int) -> bool:
         """A step has a replica: return whether it is to be run, or waits because an identical one was faster."""
+        if not self._key_of:
+            return True
         place: Place = (run, step)
         group = self._group_of(place)
         if group is None or group.leader == place:
@@ -154,12 +156,16 @@ class Joins:
 
     def completed(self, run: Member, step: int) -> Sequence[Place]:
         """The leader has its result: return who waits for it, and does so no longer."""
+        if not self._key_of:
+            return ()
         key = self._key_of.get((run, step))
         group = self._leave((run, step))
         return [] if group is None or key is None else self._disband(key)
 
     def left(self, run: Member, step: int, *, failed: bool = False) -> None:
         """A step has ended, or waits for others again; ``failed`` when it ran and did not complete."""
+        if not (self._key_of or self._alone):
+            return
         place: Place = (run, step)
         self._alone.discard(place)
         key = self._key_of.get(place)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from itertools import count
+from itertools import count, groupby
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.actors.flight import Flight
@@ -16,7 +16,7 @@ from aiecs_ray.actors.watch import SLOW, Watch
 from aiecs_ray.backend import ReplicaDied
 from aiecs_ray.deaths import judge
 from aiecs_ray.plan_values import State
-from aiecs_ray.scaling import ASYNC_CHUNK, PATIENCE, chunk_size, smooth
+from aiecs_ray.scaling import PATIENCE, chunk_size, smooth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,15 +81,14 @@ class Pools:
     # --- what runs ask -------------------------------------------------------------------------------------
 
     def enqueue(self, tool: str, tickets: Sequence[Ticket]) -> None:
-        """Run these steps as soon as a replica has room."""
+        """Run these steps of one run as soon as a replica has room."""
         pool = self._pools[tool]
         # A replaced version that is asked for again is not on its way out.
         pool.draining = False
         pool.nested |= any(ticket.run.request.calls for ticket in tickets[:1])
         pool.runs.update((ticket.run.id, ticket.run) for ticket in tickets[:1])
-        for ticket in tickets:
-            priority = ticket.run.policy(ticket.step).priority
-            pool.queue.push(ticket, owner=ticket.run.owner, priority=priority)
+        for priority, alike in groupby(tickets, lambda ticket: ticket.run.policy(ticket.step).priority):
+            pool.queue.push(*alike, owner=tickets[0].run.owner, priority=priority)
         self._feed(pool)
         if pool.queue and tickets:
             self._make_way(pool, tickets[0])
@@ -169,6 +168,8 @@ class Pools:
     def _choose(self, pool: Pool) -> Member | None:
         """The replica with least work that has room; the second place only for work that is over soon."""
         free = [member for member in pool.members.values() if member.takes_work]
+        if pool.spec.has_async:
+            free = [member for member in free if not member.flights or pool.free_places(member)]
         if not free:
             return None
         member = min(free, key=lambda one: len(one.flights))
@@ -187,7 +188,7 @@ class Pools:
         steps = chain_from(run, ticket.step)
         chain = len(steps) > 1
         if not chain:
-            steps = [ticket.step, *self._companions(pool, ticket)]
+            steps = [ticket.step, *self._companions(pool, member, ticket)]
         work = compose(run, next(self._numbers), steps, chain=chain)
         expected = sum(pool.took.get(item.operation, math.inf) for item in work.items)
         flight = Flight(work, run, self._clock(), expected)
@@ -195,7 +196,7 @@ class Pools:
         run.dispatched(steps, at_once=len(member.flights) == 1, to=member.place)
         self._tasks.spawn(self._fly(pool, member, flight))
 
-    def _companions(self, pool: Pool, ticket: Ticket) -> list[int]:
+    def _companions(self, pool: Pool, member: Member, ticket: Ticket) -> list[int]:
         """Further independent steps of the same run, so many that the chunk is worth a message."""
         run, policy = ticket.run, ticket.run.policy(ticket.step)
         if not policy.idempotent or not pool.queue or ticket.step in run.alone:
@@ -204,7 +205,7 @@ class Pools:
         queued = len(pool.queue) + 1
         replicas = max(1, len(pool.members))
         if policy.is_async:
-            size = min(ASYNC_CHUNK, -(-queued // replicas))
+            size = pool.free_places(member)
         else:
             size = chunk_size(seconds, queued, replicas, self._settings.chunk_seconds)
 
@@ -212,7 +213,8 @@ class Pools:
             if other.run is not run or other.step in run.alone:
                 return False
             theirs = run.policy(other.step)
-            alike = theirs.idempotent and theirs.is_async == policy.is_async and theirs.operation == policy.operation
+            # One pool is one version of a tool, so operations of one name are alike but for what was asked for them.
+            alike = theirs is policy or (theirs.idempotent and theirs.operation == policy.operation)
             return alike and run.claim(other.step)
 
         taken = pool.queue.take(size - 1, owner=run.owner, priority=policy.priority, fits=fits)
@@ -229,7 +231,7 @@ class Pools:
             flight.pulse = loop.call_later(SLOW, self._watch.slow, flight)
         several = len(flight.work.items) > 1
         ahead = sum(other.expected for other in member.flights.values() if other is not flight)
-        stream = several and (flight.work.chain or flight.run.policy(flight.work.items[0].step).is_async)
+        stream = flight.together or (several and flight.work.chain)
         if several and flight.work.chain:
             self._listen(member, flight, PATIENCE)
         elif (several and not stream) or (ahead and not pool.spec.has_async):
@@ -249,21 +251,31 @@ class Pools:
         self._close(pool, member, flight)
 
     def _land(self, pool: Pool, flight: Flight, outcomes: list[Outcome]) -> None:
-        names = {item.step: item.operation for item in flight.work.items}
+        run = flight.run
+        values: list[Outcome] = []
         for outcome in outcomes:
-            if outcome.step not in flight.open:
+            item = flight.open.pop(outcome.step, None)
+            if item is None:
                 continue
-            unreadable = flight.input_of(outcome)
-            del flight.open[outcome.step]
-            operation = names[outcome.step]
-            pool.took[operation] = smooth(pool.took.get(operation), outcome.seconds)
-            flight.run.outcome(outcome, flight.verdicts.get(outcome.step), unreadable)
+            pool.took[item.operation] = smooth(pool.took.get(item.operation), outcome.seconds)
+            if outcome.kind == "value":
+                values.append(outcome)
+                continue
+            # In the order in which they came: after a failure others may not start.
+            if values:
+                run.completed(values)
+                values = []
+            run.failed(outcome, flight.verdicts.get(outcome.step), flight.input_of(outcome, item))
+        if values:
+            run.completed(values)
         flight.touched = self._clock()
         flight.changed.set()
+        if flight.together and pool.queue:
+            self._feed(pool)
         if flight.work.chain and flight.open:
             following = next(iter(flight.open))
-            if flight.run.plan.state(following) is State.HANDED and not flight.failed(outcomes):
-                flight.run.note_started(following)
+            if run.plan.state(following) is State.HANDED and not flight.failed(outcomes):
+                run.note_started(following)
 
     def _lose(self, member: Member, flight: Flight, remains: Remains) -> None:
         assert member.died is not None

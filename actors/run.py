@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.actors.admission import Admission
@@ -14,12 +15,14 @@ from aiecs_ray.actors.services import Services, Ticket
 from aiecs_ray.actors.tasks import Tasks
 from aiecs_ray.messages import ErrorInfo, EventKind, RunRequest, Settled
 from aiecs_ray.model import TaskStatus
+from aiecs_ray.outlines import told
 from aiecs_ray.plan import Plan
 from aiecs_ray.plan_values import Actions, Ending, PlanStep, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from aiecs_ray.actors.joins import Place
     from aiecs_ray.backend import CacheEntry
     from aiecs_ray.deaths import Fate
     from aiecs_ray.messages import Input, Outcome, Policy
@@ -30,6 +33,9 @@ _KINDS = {
     TaskStatus.TIMED_OUT: EventKind.STEP_TIMED_OUT,
     TaskStatus.CANCELLED: EventKind.STEP_CANCELLED,
 }
+
+
+_NO_RESULT = (0, "", 0.0)
 
 
 class Run:
@@ -47,6 +53,7 @@ class Run:
         self.ended_at: float | None = None
         self.bytes = 0
         self._services = services
+        self._policies = [request.policies[step.policy] for step in request.steps]
         self.began = services.clock()
         self.payloads: dict[int, Any] = {}
         self._sizes: dict[int, tuple[int, str, float]] = {}
@@ -67,9 +74,8 @@ class Run:
         self.remaking = Remaking(self, services.begin)
         self._timers: list[asyncio.TimerHandle] = []
         """Deadlines and waits; cancelled at the end, or one far away would keep the run in memory until then."""
-        policies = request.policies
         self.plan = Plan(
-            [_plan_step(step.inputs, step.after, policies[step.policy]) for step in request.steps],
+            _plan_steps(request),
             random=services.random,
             sequence=request.mode == "sequence",
             stop_on_failure=request.stop_on_failure,
@@ -80,7 +86,10 @@ class Run:
 
     def begin(self) -> None:
         """Start; a run of no steps is finished at once."""
-        self.log.add(EventKind.RUN_STARTED, data={"steps": len(self.request.steps), "mode": self.request.mode})
+        data: dict[str, Any] = {"steps": len(self.request.steps), "mode": self.request.mode}
+        if (plan := told(self.request)) is not None:
+            data["plan"] = plan
+        self.log.add(EventKind.RUN_STARTED, data=data)
         if self.request.deadline is not None:
             self._call_later(self.request.deadline, self._expire)
         if self.request.mode == "sequence" and len(self.request.steps) > 1:
@@ -123,7 +132,7 @@ class Run:
 
     def policy(self, step: int) -> Policy:
         """Return how a step is to be run."""
-        return self.request.policies[self.request.steps[step].policy]
+        return self._policies[step]
 
     def is_paced(self, step: int) -> bool:
         """Whether the starts of a step are counted against a rate."""
@@ -147,8 +156,25 @@ class Run:
         self._answers.started(step)
         self.log.add(EventKind.STEP_STARTED, step, {"attempt": self.plan.tries(step), "spec": self.policy(step).spec})
 
-    def outcome(self, outcome: Outcome, verdict: ErrorInfo | None, unreadable: Any = None) -> None:
-        """A replica reported how an item ended.
+    def completed(self, outcomes: Sequence[Outcome]) -> None:
+        """A replica reported the values of items, in the order in which they were made."""
+        waiting: list[tuple[Place, CacheEntry]] = []
+        for outcome in outcomes:
+            step = outcome.step
+            if outcome.progress is not None:
+                self.report(step, outcome.progress)
+            self._admission.ended(step, None)
+            self._keep(step, outcome.payload, outcome.size, outcome.summary, outcome.seconds)
+            entry = self._answers.store(outcome)
+            for place in self._answers.completed(step):
+                assert entry is not None
+                waiting.append((place, entry))
+        self._perform(self.plan.succeeded(*[outcome.step for outcome in outcomes]))
+        for (answers, step), entry in waiting:
+            answers.joined(step, entry)
+
+    def failed(self, outcome: Outcome, verdict: ErrorInfo | None, unreadable: Any = None) -> None:
+        """A replica reported that an item ended without a value.
 
         ``verdict`` is set when it had been told to stop for its time, ``unreadable`` when that input was lost.
         """
@@ -156,11 +182,6 @@ class Run:
         if outcome.progress is not None:
             self.report(step, outcome.progress)
         if outcome.lost is not None and self.remaking.wait_for(step, outcome.lost, unreadable):
-            return
-        if outcome.kind == "value":
-            self._admission.ended(step, None)
-            self._keep(step, outcome.payload, outcome.size, outcome.summary, outcome.seconds)
-            self._complete(step, self._answers.store(outcome))
             return
         if outcome.kind == "cancelled":
             actions = self._timed_out(step, verdict) if verdict is not None else self.plan.stopped(step)
@@ -263,6 +284,7 @@ class Run:
     def _perform(self, actions: Actions) -> None:
         for ending in actions.ended:
             self._record(ending)
+        self._services.backlog.ended(len(actions.ended))
         for ending in actions.ended:
             # Not before all are recorded: no limit must let through what has just ended.
             self._admission.left(ending.step)
@@ -288,7 +310,7 @@ class Run:
     def _set_deadlines(self, steps: Sequence[int]) -> None:
         """The deadline of an operation counts from when it could first start."""
         for step in steps:
-            deadline = self.policy(step).deadline
+            deadline = self._policies[step].deadline
             if deadline is not None and not self.plan.tries(step):
                 self._call_later(deadline, self._expire_step, step, deadline)
 
@@ -299,29 +321,27 @@ class Run:
         self._perform(self.plan.due(step))
 
     def _record(self, ending: Ending) -> None:
-        step, error = ending.step, ending.error
-        size, summary, seconds = self._sizes.pop(step, (0, "", 0.0))
+        step, status, error, skipped = ending
+        size, summary, seconds = self._sizes.pop(step, _NO_RESULT)
         self._progress.pop(step, None)
-        from_cache = step in self._hits
-        payload = self.payloads.get(step) if ending.status is TaskStatus.COMPLETED else None
-        tries = self.plan.tries(step)
-        status = ending.status.value
-        self.settled[step] = Settled(status, payload, error, from_cache, seconds, tries, size)
         self._failures.pop(step, None)
-        data: dict[str, Any] = {"spec": self.policy(step).spec, "seconds": seconds, "attempts": tries}
+        from_cache = step in self._hits
+        payload = self.payloads.get(step) if status is TaskStatus.COMPLETED else None
+        tries = self.plan.tries(step)
+        self.settled[step] = Settled(status.value, payload, error, from_cache, seconds, tries, size)
+        data: dict[str, Any] = {"spec": self._policies[step].spec, "seconds": seconds, "attempts": tries}
         if (place := self._places.pop(step, None)) is not None:
             data["replica"], data["node"] = place
         if error is not None:
-            data.update(code=error.code, message=error.message)
+            data["code"], data["message"] = error.code, error.message
         else:
-            data.update(from_cache=from_cache, joined=self._answers.was_joined(step), size=size, summary=summary)
+            data["from_cache"], data["joined"] = from_cache, self._answers.was_joined(step)
+            data["size"], data["summary"] = size, summary
             if reason := self._answers.uncacheable(step):
                 data["uncacheable"] = reason
-        kind = EventKind.STEP_SKIPPED if ending.skipped else _KINDS[ending.status]
-        self.log.add(kind, step, data)
-        self._services.backlog.ended()
-        ran = tries > 0 and self._stopped_by is None
-        self._answers.left(step, failed=ran and status in ("failed", "timed_out"))
+        self.log.add(EventKind.STEP_SKIPPED if skipped else _KINDS[status], step, data)
+        failed = status is TaskStatus.FAILED or status is TaskStatus.TIMED_OUT
+        self._answers.left(step, failed=failed and tries > 0 and self._stopped_by is None)
 
     def _drop(self, step: int) -> None:
         self.payloads.pop(step, None)
@@ -359,10 +379,11 @@ class Run:
     def admit(self, steps: list[int]) -> None:
         """Look up in the cache what may be there, and queue the rest."""
         look_up, run = [], []
+        asked = self.request.steps
         for step in steps:
             if self.settled[step] is not None:
                 self._admission.left(step)
-            elif (refusal := self.request.steps[step].refusal) is not None:
+            elif (refusal := asked[step].refusal) is not None:
                 # Not at once: the steps after it are admitted in turn, and a run may have any number of them.
                 asyncio.get_running_loop().call_soon(self.refused, step, refusal)
             elif self._answers.possible(step) and not self.plan.tries(step):
@@ -375,10 +396,10 @@ class Run:
 
     def queue(self, steps: list[int]) -> None:
         """Queue steps that have passed everything; what ended meanwhile leaves."""
-        by_tool: dict[str, list[Ticket]] = {}
+        by_tool: defaultdict[str, list[Ticket]] = defaultdict(list)
         for step in steps:
             if self.settled[step] is None:
-                by_tool.setdefault(self.policy(step).tool, []).append(Ticket(self, step))
+                by_tool[self._policies[step].tool].append(Ticket(self, step))
             else:
                 self._admission.left(step)
         for tool, tickets in by_tool.items():
@@ -398,13 +419,9 @@ class Run:
         self._hits.add(step)
         self._admission.dispatched([step])
         self._keep(step, entry.payload, entry.size, entry.summary, 0.0)
-        self._complete(step, entry)
-
-    def _complete(self, step: int, entry: CacheEntry | None) -> None:
         waiting = self._answers.completed(step)
         self._perform(self.plan.succeeded(step))
         for answers, other in waiting:
-            assert entry is not None
             answers.joined(other, entry)
 
     def _keep(self, step: int, payload: Any, size: int, summary: str, seconds: float) -> None:
@@ -413,6 +430,14 @@ class Run:
         self.bytes += size
 
 
-def _plan_step(inputs: tuple[Input, ...], after: tuple[int, ...], policy: Policy) -> PlanStep:
-    needs = tuple({source.place: None for source in inputs if source.kind == "step"}) if inputs else ()
-    return PlanStep(policy.spec, needs, after, policy.idempotent, policy.retry)
+def _plan_steps(request: RunRequest) -> list[PlanStep]:
+    alone = [PlanStep(policy.spec, (), (), policy.idempotent, policy.retry) for policy in request.policies]
+    return [
+        _plan_step(step.inputs, step.after, alone[step.policy]) if step.inputs or step.after else alone[step.policy]
+        for step in request.steps
+    ]
+
+
+def _plan_step(inputs: tuple[Input, ...], after: tuple[int, ...], alone: PlanStep) -> PlanStep:
+    needs = tuple({source.place: None for source in inputs if source.kind == "step"})
+    return alone._replace(needs=needs, after=after)

@@ -47,8 +47,9 @@ def compose(run: Run, work_id: int, steps: Sequence[int], *, chain: bool) -> Wor
     places: dict[tuple[str, int], int] = {}
     inside = set(steps) if chain else set()
     items = []
+    asked, plan = run.request.steps, run.plan
     for step in steps:
-        spec, policy = run.request.steps[step], run.policy(step)
+        spec, policy = asked[step], run.policy(step)
         inputs = []
         for source in spec.inputs:
             if source.kind == "step" and source.place in inside and source.place not in run.payloads:
@@ -59,7 +60,7 @@ def compose(run: Run, work_id: int, steps: Sequence[int], *, chain: bool) -> Wor
                 places[place] = len(values)
                 values.append(_source(run, source))
             inputs.append(("value", places[place], source.path, source.text))
-        attempt = run.plan.tries(step) + 1
+        attempt = plan.tries(step) + 1
         items.append(Item(step, attempt, policy.operation, spec.params, tuple(inputs), policy.idempotent))  # type: ignore[arg-type]  # the literals are right
     request = run.request
     chained = chain and len(items) > 1

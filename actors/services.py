@@ -27,7 +27,7 @@ class Replicas(Protocol):
     """Who runs steps."""
 
     def enqueue(self, tool: str, tickets: Sequence[Ticket]) -> None:
-        """Run these steps as soon as a replica has room."""
+        """Run these steps of one run as soon as a replica has room."""
 
     def stop(self, run: Run, steps: Sequence[int], *, verdict: ErrorInfo | None) -> None:
         """Stop the work that holds these steps; without answer within the grace period its replica is killed."""

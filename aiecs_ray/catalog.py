@@ -27,6 +27,8 @@ class OperationInfo:
     name: str
     is_async: bool
     parameters: tuple[str, ...]
+    names: frozenset[str]
+    """The same, for look-ups."""
     required: frozenset[str]
     accepts_any: bool
     unknown_params: str
@@ -152,6 +154,7 @@ def _infos(spec: ToolSpec) -> dict[str, OperationInfo]:
             name=entry["name"],
             is_async=entry["is_async"],
             parameters=tuple(entry["parameters"]),
+            names=frozenset(entry["parameters"]),
             required=frozenset(entry["required"]),
             accepts_any=entry["accepts_any"],
             unknown_params=unknown,

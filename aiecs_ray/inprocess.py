@@ -25,7 +25,9 @@ from aiecs_ray.actors.history import History
 from aiecs_ray.actors.tool import Delivery, Large, ToolHost
 from aiecs_ray.backend import HistoryGone, Remains, ReplicaDied
 from aiecs_ray.errors import HistoryError, InvalidInputError, RuntimeUnavailableError
+from aiecs_ray.options import ASYNC_CONCURRENCY
 from aiecs_ray.outstanding import Outstanding
+from aiecs_ray.scaling import calls_at_once
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -41,8 +43,6 @@ logger = logging.getLogger(__name__)
 RESULT_BYTES = 256 * 2**20
 HISTORY_END = 1.0
 """Seconds that a history gets to end what it is doing when the runtime is closed."""
-ASYNC_THREADS = 64
-"""Calls that a replica with async operations takes at once; each may hold many operations."""
 
 
 class LocalRef(NamedTuple):
@@ -232,8 +232,8 @@ class InProcessBackend:
             most=self._settings.max_result_bytes,
             home=self.home,
         )
-        concurrency = int(spec.options.get("concurrency") or 1)
-        return LocalReplica(host, spec.name, ASYNC_THREADS if spec.has_async else concurrency)
+        concurrency = int(spec.options.get("concurrency") or (ASYNC_CONCURRENCY if spec.has_async else 1))
+        return LocalReplica(host, spec.name, calls_at_once(concurrency) if spec.has_async else concurrency)
 
     def _report(self, run: str, step: int, done: float, total: float | None, message: str) -> None:
         self.report(run, step, done, total, message)

@@ -6,10 +6,11 @@ without ever running the code that makes them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from aiecs_ray.columns import Columns, to_columns, to_rows
 from aiecs_ray.errors import RuntimeUnavailableError
 
 if TYPE_CHECKING:
@@ -186,6 +187,9 @@ class RunRequest:
     calls: tuple[str, ...] = ()
     """The operations inside of which this was asked for, outermost first."""
 
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return _request, (to_columns(self.steps), *[getattr(self, name) for name in _BESIDE_STEPS])
+
     def without_inputs(self, but: Collection[int] = ()) -> RunRequest:
         """Return the request of a finished run: of its parameters and objects, only those of the steps ``but``."""
         steps = tuple(
@@ -194,6 +198,13 @@ class RunRequest:
         if but:
             return replace(self, steps=steps)
         return replace(self, steps=steps, objects=(), object_ids=())
+
+
+_BESIDE_STEPS = tuple(field.name for field in fields(RunRequest))[1:]
+
+
+def _request(steps: Columns, *others: Any) -> RunRequest:
+    return RunRequest(tuple(to_rows(Step, steps)), *others)
 
 
 class Item(NamedTuple):
@@ -221,6 +232,13 @@ class Work(NamedTuple):
     task_id: str = ""
     calls: tuple[str, ...] = ()
     """As in the request."""
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return _work, (self.id, self.run, to_columns(self.items), *self[3:])
+
+
+def _work(number: int, run: str, items: Columns, *others: Any) -> Work:
+    return Work(number, run, tuple(to_rows(Item, items)), *others)
 
 
 class Mark(IntEnum):
@@ -283,11 +301,23 @@ class Settled(NamedTuple):
     """It completed, and its result was not kept."""
 
 
+class Outcomes(list[Outcome]):
+    """Outcomes that are on their way together."""
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return _outcomes, (to_columns(self),)
+
+
+def _outcomes(columns: Columns) -> Outcomes:
+    return Outcomes(to_rows(Outcome, columns))
+
+
 class EventKind(StrEnum):
     """What an event tells, and what its ``data`` holds."""
 
     RUN_STARTED = "run_started"
-    """``steps``, ``mode``."""
+    """``steps``, ``mode``, and for 2 to 2,000 steps ``plan``: ``specs``, and of each step which of them, its id, the
+    steps that it reads and those that it comes after."""
     RUN_FINISHED = "run_finished"
     """``status``, ``counts`` of steps by status, ``seconds``."""
     STEP_STARTED = "step_started"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from types import NoneType
 from typing import Annotated, Any, Literal, NamedTuple
@@ -55,12 +56,23 @@ def split_spec(spec: Any) -> tuple[str, str]:
     ('pandas_tool', 'read_csv')
     """
     if type(spec) is str:
-        if (match := _SPEC.fullmatch(spec)) is not None:
-            return match[1], match[2]
+        if (names := _split(spec)) is not None:
+            return names
         if _PRIVATE.fullmatch(spec) is not None:
             raise OperationForbiddenError(spec)
         raise InvalidSpecError(spec[:200])
     raise InvalidSpecError(shorten(spec))
+
+
+@functools.lru_cache(maxsize=1024)
+def _split(spec: str) -> tuple[str, str] | None:
+    match = _SPEC.fullmatch(spec)
+    return None if match is None else (match[1], match[2])
+
+
+@functools.lru_cache(maxsize=4096)
+def _names_a_param(name: str) -> bool:
+    return _PARAM.fullmatch(name) is not None
 
 
 def check_params(params: Any) -> dict[str, Any]:
@@ -76,7 +88,7 @@ def check_params(params: Any) -> dict[str, Any]:
     if len(params) > MAX_PARAMS:
         raise InvalidParamsError(f"params has {len(params)} entries, at most {MAX_PARAMS} are allowed")
     for name in params:
-        if type(name) is not str or _PARAM.fullmatch(name) is None:
+        if type(name) is not str or not _names_a_param(name):
             raise InvalidParamsError(f"params has the key {shorten(name)}, which is not a parameter name")
     checked: dict[str, Any] = params
     return checked
@@ -125,7 +137,7 @@ class Requested(NamedTuple):
 
 
 _FIELDS = frozenset(Operation.model_fields)
-_PLAIN = {"operation", "params"}
+_PLAIN = {"operation", "params", "id"}
 
 
 def parse_operations(operations: Any) -> list[Requested]:
@@ -150,15 +162,22 @@ def _parse(operation: Any, index: int) -> Requested:
     if type(operation) is not dict:
         raise InvalidOperationsError(f"operation {index} must be a dict, got {shorten(operation)}").locate(index=index)
     try:
-        if operation.keys() <= _PLAIN and "operation" in operation:
+        name = operation.get("id")
+        if operation.keys() <= _PLAIN and "operation" in operation and (name is None or type(name) is str):
             params = operation.get("params", {})
             split_spec(operation["operation"])
-            return Requested(operation["operation"], check_params(params))
+            return Requested(operation["operation"], check_params(params), _check_id(name))
         return _parse_fully(operation)
     except AiecsError as error:
         spec = operation.get("operation")
         error.add_note(f"in operation {index}")
         raise error.locate(operation=spec if type(spec) is str else None, index=index) from None
+
+
+def _check_id(name: str | None) -> str | None:
+    if name is not None and _ID.fullmatch(name) is None:
+        raise InvalidInputError(f"id {shorten(name)!r} must be letters, digits, '_', '-' or '.', at most 128")
+    return name
 
 
 def _parse_fully(operation: dict[Any, Any]) -> Requested:
@@ -185,8 +204,7 @@ def _parse_fully(operation: dict[Any, Any]) -> Requested:
             raise reason from None
         where = ".".join(map(str, first["loc"]))
         raise InvalidInputError(f"{where}: {first['msg']}, got {shorten(first['input'])}") from None
-    if parsed.id is not None and _ID.fullmatch(parsed.id) is None:
-        raise InvalidInputError(f"id {shorten(parsed.id)!r} must be letters, digits, '_', '-' or '.', at most 128")
+    _check_id(parsed.id)
     fields = {name: getattr(parsed, name) for name in Requested._fields}
     return Requested(**fields)
 

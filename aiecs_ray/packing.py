@@ -79,6 +79,10 @@ class Slot:
         return _take, (self.index,)
 
 
+_PARTS = _SCALARS | {id(Slot)}
+"""Types of the parts of a flat container."""
+
+
 def _take(index: int) -> Any:
     return _local.inputs[index]
 
@@ -108,6 +112,12 @@ class _Pickler(dynamic.Pickler):
         if kind is not Slot and kind.__name__ != _COMPILED and _root(kind) not in _PLAIN_ROOTS:
             self.exotic = True
         return super().reducer_override(obj)
+
+
+def is_builtin(value: object) -> bool:
+    """Whether ``value`` is of one of Python's own plain types, and so nothing that could be waited for."""
+    kind = id(type(value))
+    return kind in _SCALARS or kind in _SIZED
 
 
 def is_foreign(value: object) -> bool:
@@ -150,7 +160,7 @@ def pack(value: object, *, trial: bool = False) -> Packed:
     >>> unpack(pack({"a": [1, 2]}))
     {'a': [1, 2]}
     """
-    if _is_plain(value):
+    if is_plain(value):
         return Packed(pickle.dumps(value, 5))
     file = io.BytesIO()
     buffers: list[pickle.PickleBuffer] = []
@@ -170,8 +180,13 @@ def pack(value: object, *, trial: bool = False) -> Packed:
     return packed
 
 
-def _is_plain(value: object) -> bool:
-    """Whether ``value`` is a small flat container of scalars, which the C pickler alone does ten times faster."""
+def pack_literal(params: dict[str, Any]) -> bytes:
+    """Return the header of the packed form of a flat dict of plain values, which has no buffers."""
+    return pickle.dumps(params, 5)
+
+
+def is_plain(value: object) -> bool:
+    """Whether ``value`` is a small flat container of scalars and slots, which the C pickler alone does much faster."""
     parts: Collection[object]
     if type(value) is dict:
         parts = value.values()
@@ -181,11 +196,13 @@ def _is_plain(value: object) -> bool:
         parts = value
     else:
         return id(type(value)) in _SCALARS
-    return len(parts) <= _PLAIN_PARTS and all(id(type(part)) in _SCALARS for part in parts)
+    return len(parts) <= _PLAIN_PARTS and all(map(_PARTS.__contains__, map(id, map(type, parts))))
 
 
 def unpack(packed: Packed, *, inputs: Sequence[Any] = ()) -> Any:
     """Return the value: private containers, shared read-only buffers; slots are filled from ``inputs``."""
+    if not inputs and not packed.buffers:
+        return pickle.loads(packed.header)
     before = _local.inputs
     _local.inputs = inputs
     try:

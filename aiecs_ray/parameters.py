@@ -63,6 +63,11 @@ class Parameters:
         """Return the form in which a packed value travels: inline, or a reference to where it was put."""
         return packing.to_payload(packed) if packed.size <= self._inline_limit else self._put(packed)
 
+    def pack_literal(self, params: dict[str, Any]) -> bytes | None:
+        """Return the packed form of parameters that are plain values, None where they are too large to travel so."""
+        packed = packing.pack_literal(params)
+        return packed if len(packed) <= self._inline_limit else None
+
     def pack(self, params: dict[str, Any], references: References, known: Known) -> Any:
         """Return packed parameters; what is large is put and replaced by a slot.
 
@@ -112,6 +117,8 @@ class Parameters:
         Raises:
             InvalidParamsError: one is missing, or unknown where the tool refuses that.
         """
+        if params.keys() <= info.names and info.required <= params.keys():
+            return params
         declared = info.parameters
         if not info.accepts_any:
             unknown = [name for name in params if name not in declared]

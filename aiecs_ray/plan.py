@@ -8,7 +8,6 @@ no actor and no value: time and randomness are arguments.
 
 from __future__ import annotations
 
-from itertools import product
 from typing import TYPE_CHECKING, Literal
 
 from aiecs_ray import failures
@@ -24,12 +23,14 @@ if TYPE_CHECKING:
 _DATA, _SUCCESS, _ORDER = 0, 1, 2
 
 
-_USUAL = frozenset(
-    pair
-    for pair in product(TaskStatus, TaskStatus)
-    if can_transition(*pair) or pair == (TaskStatus.PENDING, TaskStatus.TIMED_OUT)
-)
-"""Legal changes of status; a step that had no time left to start is the one addition to the documents' table."""
+def _is_usual(old: State, new: State) -> bool:
+    """Whether a change of status is legal; a step that had no time left to start is the one addition to the table."""
+    pair = STATUS[old], STATUS[new]
+    return pair[0] is pair[1] or can_transition(*pair) or pair == (TaskStatus.PENDING, TaskStatus.TIMED_OUT)
+
+
+_USUAL = tuple(tuple(_is_usual(old, new) for new in State) for old in State)
+"""Per state before and after; a lookup for every step, so it is worked out once."""
 
 
 class Plan:
@@ -106,9 +107,14 @@ class Plan:
 
     def status(self, step: int) -> TaskStatus:
         """Return the status of a step as the documents name it; a step between two attempts is running."""
+        return STATUS[self._seen(step)]
+
+    def _seen(self, step: int) -> State:
+        """Return the state of a step as it looks from outside."""
         state = self._state[step]
-        seen = self._tries[step] or step in self._taken_back
-        return TaskStatus.RUNNING if state < State.COMPLETED and seen else STATUS[state]
+        if state < State.COMPLETED and (self._tries[step] or step in self._taken_back):
+            return State.RUNNING
+        return state
 
     def tries(self, step: int) -> int:
         """Return how many attempts of a step have started."""
@@ -176,9 +182,12 @@ class Plan:
             self._offer(step, actions)
         return self._tell(actions)
 
-    def succeeded(self, step: int) -> Actions:
-        """A step completed; its result is at hand."""
-        return self._finish(step, State.COMPLETED, None)
+    def succeeded(self, *steps: int) -> Actions:
+        """Steps completed, in this order; their results are at hand."""
+        actions = Actions()
+        for step in steps:
+            self._finish_one(step, State.COMPLETED, None, actions)
+        return self._tell(actions)
 
     def failed(self, step: int, error: ErrorInfo) -> Actions:
         """An attempt of a step failed with an error of its own."""
@@ -265,12 +274,15 @@ class Plan:
 
     def _finish(self, step: int, state: State, error: ErrorInfo | None) -> Actions:
         actions = Actions()
+        self._finish_one(step, state, error, actions)
+        return self._tell(actions)
+
+    def _finish_one(self, step: int, state: State, error: ErrorInfo | None, actions: Actions) -> None:
         if self._state[step] < State.COMPLETED:
             # What was answered by the cache, or refused, was no attempt.
             self._tries[step] += self._state[step] is State.HANDED
             self._move(step, State.RUNNING)
             self._end(step, state, error, actions)
-        return self._tell(actions)
 
     def _wind_up(self, stop: Stop) -> Actions:
         actions = Actions()
@@ -320,9 +332,9 @@ class Plan:
             actions.ready.append(step)
 
     def _move(self, step: int, state: State) -> None:
-        old, new = self.status(step), STATUS[state]
-        if (old, new) not in _USUAL and old is not new:
-            check_transition(old, new)
+        old = self._seen(step)
+        if not _USUAL[old][state]:
+            check_transition(STATUS[old], STATUS[state])
         self._state[step] = state
 
     def _end(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import graphlib
 import secrets
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
-from aiecs_ray import failures, keys, nesting
+from aiecs_ray import failures, keys, nesting, packing
 from aiecs_ray.collector import undisturbed
 from aiecs_ray.errors import (
     AiecsError,
@@ -28,7 +29,7 @@ from aiecs_ray.operation import Requested, parse_operations, seconds, split_spec
 from aiecs_ray.packing import Slot
 from aiecs_ray.parameters import COVERED, Parameters
 from aiecs_ray.quoting import shorten
-from aiecs_ray.reference import Reference, References
+from aiecs_ray.reference import Reference, References, is_literal
 from aiecs_ray.retry import parse_retry
 from aiecs_ray.run_options import Handle, Prepared, RunOptions
 from aiecs_ray.shipping import pickled_by_value
@@ -70,13 +71,12 @@ class Preparer:
             ToolNotFoundError, OperationNotFoundError: nobody offers it.
         """
         size = len(operations) if isinstance(operations, (list, tuple)) else 0
-        # An instance of a class that only this process can import travels with its class.
-        with undisturbed(size), pickled_by_value(self.catalog.runtime_env):
+        with undisturbed(size), contextlib.ExitStack() as held:
             try:
                 parsed = parse_operations(operations)
             except InvalidSpecError as error:
                 raise hinted(error, self.catalog) from None
-            return _Request(self, options, parsed).build()
+            return _Request(self, options, parsed, held).build()
 
     def handle(self, value: Any) -> Handle:
         """Put a value for use in parameters."""
@@ -84,10 +84,19 @@ class Preparer:
 
 
 class _Request:
-    """Builds one request."""
+    """Builds one request.
 
-    def __init__(self, preparer: Preparer, options: RunOptions, operations: list[Requested]) -> None:
+    Args:
+        preparer, options, operations: of what.
+        held: what is entered on the way, until the request is built.
+    """
+
+    def __init__(
+        self, preparer: Preparer, options: RunOptions, operations: list[Requested], held: contextlib.ExitStack
+    ) -> None:
         self._preparer = preparer
+        self._held = held
+        self._by_value = False
         self._options = options
         self._operations = operations
         self._ids = {operation.id: index for index, operation in enumerate(operations) if operation.id is not None}
@@ -144,23 +153,35 @@ class _Request:
     def _make_step(self, operation: Requested, index: int) -> Step:
         number, info = self._policy(operation)
         policy = self._policies[number]
-        references = References(self._visit)
         params = self._preparer.parameters.check_names(policy.spec, info, operation.params)
-        params, keyed = _take_from(params, info, references)
-        packed = self._preparer.parameters.pack(params, references, self._known)
-        inputs = tuple(self._input(source, index, keyed=n < keyed) for n, source in enumerate(references.inputs))
-        after = tuple(self._target(target, index) for target in operation.depends_on)
+        packed: Any = self._preparer.parameters.pack_literal(params) if is_literal(params) else None
+        sources: list[Any] = []
+        keyed = 0
+        if packed is None:
+            references = References(self._visit)
+            params, keyed = _take_from(params, info, references)
+            packed = self._pack(params, references)
+            sources = references.inputs
+        inputs = tuple([self._input(source, index, keyed=n < keyed) for n, source in enumerate(sources)])
+        after = tuple([self._target(target, index) for target in operation.depends_on])
         digest: bytes | None = None
         reason = ""
         files: tuple[tuple[str, str], ...] = ()
         if policy.cache != "off":
-            digest, reason = self._digest(params, info, references.inputs[:keyed])
+            digest, reason = self._digest(params, info, sources[:keyed])
             files, file_reason = self._files(params, info, policy)
             if file_reason:
                 digest, reason = None, file_reason
             if digest is None and policy.cache == "only":
                 raise InvalidInputError(f"cache='only', but {policy.spec} cannot be answered from the cache: {reason}")
         return Step(number, packed, inputs, after, digest, reason, files, operation.id)
+
+    def _pack(self, params: dict[str, Any], references: References) -> Any:
+        if not (self._by_value or packing.is_plain(params)):
+            # An instance of a class that only this process can import travels with its class.
+            self._held.enter_context(pickled_by_value(self._preparer.catalog.runtime_env))
+            self._by_value = True
+        return self._preparer.parameters.pack(params, references, self._known)
 
     # --- policies ------------------------------------------------------------------------------------------
 
@@ -322,6 +343,8 @@ class _Request:
         """Refuse cycles; only ``depends_on`` can point forward."""
         edges: dict[int, Iterable[int]] = {}
         for index, step in enumerate(steps):
+            if not (step.inputs or step.after):
+                continue
             before = {source.place for source in step.inputs if source.kind == "step"} | set(step.after)
             if before:
                 edges[index] = before

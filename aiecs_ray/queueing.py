@@ -45,13 +45,13 @@ class FairQueue(Generic[T]):
     def __len__(self) -> int:
         return self._length
 
-    def push(self, ticket: T, *, owner: str, priority: int = 0) -> None:
-        """Add a ticket at the end of its owner's line."""
+    def push(self, *tickets: T, owner: str, priority: int = 0) -> None:
+        """Add tickets at the end of their owner's line."""
         if priority not in self._levels:
             self._levels[priority] = OrderedDict()
             self._served[priority] = self._turns
-        self._levels[priority].setdefault(owner, deque()).append(ticket)
-        self._length += 1
+        self._levels[priority].setdefault(owner, deque()).extend(tickets)
+        self._length += len(tickets)
 
     def peek(self) -> T:
         """Return the ticket that :meth:`pop` would take.

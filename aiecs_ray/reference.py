@@ -114,6 +114,18 @@ def _problem(text: str, position: int) -> str:
     return f"unexpected {rest[:10]!r}"
 
 
+def is_literal(params: dict[str, Any]) -> bool:
+    """Whether ``params`` are plain values without structure, among which there is no reference and no escaped text.
+
+    >>> is_literal({"n": 3, "path": "a.csv"}), is_literal({"rows": [1]}), is_literal({"n": "$result[0]"})
+    (True, False, False)
+    """
+    for value in params.values():
+        if id(type(value)) not in _ATOMS and (type(value) is not str or value[:1] == "$"):
+            return False
+    return True
+
+
 class References:
     """Takes the references out of one operation's parameters and leaves slots in their place."""
 

@@ -89,7 +89,7 @@ class Session:
         address = self.address or named_cluster() or ("auto" if existing else None)
         if address is None:
             self.output.note("starting a private local Ray; --address says which cluster to use instead")
-        with connect(address, settings=self.settings()) as rt, kept_apart(), interruptible():
+        with kept_apart(), connect(address, settings=self.settings()) as rt, interruptible():
             yield rt
 
     @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The program itself: how fast it answers, and what it does not load."""
+"""The program itself: it answers, and does not load what is slow to load."""
 
 from __future__ import annotations
 
@@ -9,25 +9,18 @@ import sys
 import pytest
 
 PROGRAM = """
-import json, sys, time
-began = time.process_time()
+import json, sys
 from aiecs_ray.cli.main import main
 code = main({arguments!r})
-took = time.process_time() - began
 heavy = [name for name in ("ray", "pandas", "numpy", "sqlalchemy", "matplotlib", "rich") if name in sys.modules]
-sys.stderr.write(json.dumps([code, took, heavy]))
+sys.stderr.write(json.dumps([code, heavy]))
 """
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"], ["plan", "schema"]])
-def test_help_is_quick_and_loads_nothing_heavy(arguments: list[str]) -> None:
-    runs = []
-    for _ in range(3):
-        done = subprocess.run(  # noqa: S603  # our own program
-            [sys.executable, "-c", PROGRAM.format(arguments=arguments)], capture_output=True, text=True, check=True
-        )
-        runs.append(json.loads(done.stderr))
-    code, took, heavy = min(runs, key=lambda run: run[1])
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    done = subprocess.run(  # noqa: S603  # our own program
+        [sys.executable, "-c", PROGRAM.format(arguments=arguments)], capture_output=True, text=True, check=True
+    )
 
-    assert (code, heavy) == (0, [])
-    assert took < 1.0
+    assert json.loads(done.stderr) == [0, []]

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from aiecs_ray import OperationExecutor
 from aiecs_ray.errors import InvalidParamsError
 from aiecs_ray.templates import extract_tool_calls, fill_inputs
-from tests.contract.probes import Stopwatch
 
 INPUT = {"x": [1, 2], "csv": "a table"}
 CONTEXT = {"y": {"user": "ann"}}
@@ -150,15 +149,16 @@ def test_no_text_breaks_it(text: str) -> None:
     assert all(call.keys() == {"tool", "params"} for call in calls)
 
 
+@pytest.mark.timeout(60)  # quadratic work would take minutes
 @pytest.mark.parametrize("end", ["", ")}}"])
 @pytest.mark.parametrize("part", ["{{a(", "{{a('", "'", "x", "\\", "{{a(b='c')", '{{a(b="', "b='c')}}{{a("])
 def test_a_long_text_takes_no_long_time(part: str, end: str) -> None:
-    watch = Stopwatch()
+    text = "{{a(" + part * 60_000 + end
 
     with contextlib.suppress(InvalidParamsError):
-        extract_tool_calls("{{a(" + part * 60_000 + end)
+        calls = extract_tool_calls(text)
 
-    assert watch.seconds < 30  # quadratic work would take minutes
+        assert all(call["tool"] == "a" for call in calls)
 
 
 def test_a_description_is_text() -> None:

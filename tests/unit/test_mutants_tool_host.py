@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +12,7 @@ from aiecs_ray import packing
 from aiecs_ray.actors.tool import Delivery, Large, ToolHost
 from aiecs_ray.messages import Item, ToolSpec, Work
 from aiecs_ray.shipping import ship
+from tests.contract.probes import DEADLINE, Gate, visit
 
 if TYPE_CHECKING:
     from aiecs_ray.messages import Outcome
@@ -32,6 +34,9 @@ class Maker:
 
     def make_unreadable(self) -> Unreadable:
         return Unreadable()
+
+    def wait_at(self, gate: int) -> str:
+        return visit(gate)
 
     def leave(self) -> None:
         sys.exit(0)
@@ -75,6 +80,22 @@ def test_nothing_begins_after_a_recall(host: ToolHost) -> None:
 
     assert [outcome.step for outcome in first.outcomes] == [0]
     assert rest == []
+
+
+def test_what_was_collected_comes_again_for_the_answer_may_be_lost(host: ToolHost) -> None:
+    items = (item(0, "make", size=1), item(1, "wait_at", gate=(gate := Gate()).port))
+    said: list[Delivery] = []
+    thread = threading.Thread(target=lambda: said.extend(host.stream(Work(1, "run", items), hold=True)))
+
+    with gate:
+        thread.start()
+        visitor = gate.arrival()
+        collected = [host.collect(1), host.collect(1)]
+        visitor.let_go()
+        thread.join(DEADLINE)
+
+    assert [[outcome.step for outcome in stopped.outcomes] for stopped in collected] == [[0], []]
+    assert [outcome.step for outcome in outcomes(said)] == [0, 1]
 
 
 def test_a_chain_ends_with_its_first_failure(host: ToolHost) -> None:

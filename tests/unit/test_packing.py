@@ -567,8 +567,8 @@ plain = scalars | st.lists(scalars) | st.dictionaries(st.text(max_size=5), scala
 @settings(max_examples=200, deadline=None)
 @given(plain)
 def test_the_short_cut_for_plain_values_changes_nothing(value: Any) -> None:
-    assert packing._is_plain(value)
-    assert packing._is_plain([0] * 64)
+    assert packing.is_plain(value)
+    assert packing.is_plain([0] * 64)
     slow = io.BytesIO()
     packing._Pickler(slow, [], SHARED_BYTES).dump(value)
 
@@ -599,7 +599,7 @@ def test_the_short_cut_for_plain_values_changes_nothing(value: Any) -> None:
     ],
 )
 def test_everything_else_takes_the_long_way(value: Any) -> None:
-    assert not packing._is_plain(value)
+    assert not packing.is_plain(value)
 
 
 @pytest.mark.parametrize("value", [None, True, False, 0, -5, 2**4095 - 1, 1.5, math.inf])
