@@ -337,7 +337,7 @@ class OperationExecutor(IOperationExecutor):
         found: dict[int, Opened] = {}
         failed = False
         try:
-            async for index, one in follow(runtime, await asyncio.shield(starting)):
+            async for index, one in follow(runtime, await asyncio.shield(starting), prepared.specs):
                 found[index] = one
                 if not (failed and prepared.request.stop_on_failure):
                     await save(index, to_step_result(one, prepared.specs[index]))
