@@ -288,6 +288,7 @@ class ToolHost:
             emit=emit,
             user_id=work.user_id,
             task_id=work.task_id,
+            run=work.run,
             step=item.step,
             calls=(*work.calls, f"{self._spec.name}.{item.operation}"),
             home=self._home,

@@ -64,8 +64,8 @@ class Client(Protocol):
     def open_answer(self, answer: Any, prepared: Prepared) -> list[Opened]:
         """Return what a finished run produced."""
 
-    def open(self, run: str, steps: Sequence[int], settled: Sequence[Settled]) -> list[Opened]:
-        """Return the values and errors of some steps of a run."""
+    def open(self, run: str, steps: Sequence[int], settled: Sequence[Settled], specs: Sequence[str]) -> list[Opened]:
+        """Return the values and errors of some steps of a run; ``specs`` are those of all its operations."""
 
     def cancel(self, prepared: Prepared) -> concurrent.futures.Future[Any]:
         """Cancel the run of a request whose answer is not there yet."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aiecs_ray.config import Settings
 from aiecs_ray.errors import InvalidInputError
 from aiecs_ray.exits import keep_interrupts
+from aiecs_ray.logs import use_settings
 from aiecs_ray.quoting import shorten
 from aiecs_ray.running import current
 from aiecs_ray.runtime import Runtime
@@ -49,6 +50,7 @@ def connect(  # noqa: PLR0913  # by name
     if address is None and settings is None and attempt is not None and attempt.home is not None:
         return _runtime(attempt.home(), Settings.load(), registry, runtime_env)
     settings = settings if settings is not None else Settings.load()
+    use_settings(settings)
     if address == "inprocess":
         # The actors take as long to import as everything else: a client of Ray needs them later, or never.
         inprocess = importlib.import_module("aiecs_ray.inprocess")

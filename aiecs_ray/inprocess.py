@@ -267,8 +267,8 @@ class LocalHistory:
         """Return when a batch is written."""
         try:
             await asyncio.wrap_future(self.ask("append", batch))
-        except HistoryError as error:
-            raise HistoryGone(str(error)) from error
+        except Exception as error:
+            raise HistoryGone(str(error) if isinstance(error, HistoryError) else repr(error)) from error
 
     def ask(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
         """Call a method of the history."""

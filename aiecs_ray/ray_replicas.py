@@ -20,6 +20,7 @@ from aiecs_ray.actors.tool import Large, ToolHost
 from aiecs_ray.backend import HistoryGone, Remains, ReplicaDied
 from aiecs_ray.config import Settings
 from aiecs_ray.errors import RuntimeUnavailableError
+from aiecs_ray.logs import use_settings
 from aiecs_ray.options import ASYNC_CONCURRENCY
 from aiecs_ray.output import Allowance, Limited
 from aiecs_ray.running import current
@@ -57,6 +58,7 @@ class _ReplicaActor:
     def __init__(self, spec: ToolSpec, coordinator: str, values: dict[str, Any]) -> None:
         self._coordinator_name, self._settings = coordinator, Settings(**values)
         self._coordinator: Any = None
+        use_settings(self._settings)
         lead_group()
         ledger, self._where = open_ledger(ray.get_runtime_context().get_node_id())
         if self._where.path:

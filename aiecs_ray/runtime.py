@@ -30,7 +30,7 @@ from aiecs_ray.prepare import Preparer
 from aiecs_ray.proxies import Tools
 from aiecs_ray.quoting import shorten
 from aiecs_ray.registry import DEFAULT
-from aiecs_ray.results import Opened, open_all, to_value
+from aiecs_ray.results import Opened, note_failures, open_all, to_value
 from aiecs_ray.run import Run
 from aiecs_ray.run_options import Handle, Prepared, RunOptions, checked_mode
 from aiecs_ray.streaming import check_map, stream_map
@@ -394,16 +394,17 @@ class Runtime(Controls):
             answer = self.request("execute", prepared.request, tuple(prepared.tools.values()))
         assert answer.page is not None
         page = answer.page
-        opened = self.open(answer.run, range(len(page.settled)), page.settled)
+        opened = self.open(answer.run, range(len(page.settled)), page.settled, prepared.specs)
         kept = page.following is not None or not all(is_small(settled.payload) for settled in page.settled)
         while page.following is not None:
             page = self.request("results", answer.run, page.following)
-            opened.extend(self.open(answer.run, range(len(opened), len(opened) + len(page.settled)), page.settled))
+            steps = range(len(opened), len(opened) + len(page.settled))
+            opened.extend(self.open(answer.run, steps, page.settled, prepared.specs))
         if kept:
             self._link.request("release", answer.run)
         return opened
 
-    def open(self, run: str, steps: Sequence[int], settled: Sequence[Settled]) -> list[Opened]:
+    def open(self, run: str, steps: Sequence[int], settled: Sequence[Settled], specs: Sequence[str]) -> list[Opened]:
         """Return the values and errors of some steps; a large value that was lost is made anew, if it may be."""
         opened = open_all(settled, self._link.fetch)
         lost = [place for place, one in enumerate(opened) if one.is_lost]
@@ -411,6 +412,7 @@ class Runtime(Controls):
             again = open_all(self.request("remake", run, [steps[place] for place in lost]), self._link.fetch)
             for place, one in zip(lost, again, strict=True):
                 opened[place] = one
+        note_failures(run, steps, opened, specs)
         return opened
 
     def request(self, method: str, *args: Any) -> Any:
