@@ -126,13 +126,13 @@ class CacheEntry(NamedTuple):
         return f"{self.tool}.{self.operation}"
 
 
-class CacheEntries(list[CacheEntry | None]):
+class CacheEntries(list[Any]):
     """Entries that are on their way together, None where there is none."""
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         count, fields = to_columns([entry for entry in self if entry is not None])
-        same, parts = fields[-1] if fields else (True, None)
         # The parts of a key are the last field: columns inside a column.
+        same, parts = fields[-1] if fields else (True, ())
         nested = not same and None not in parts
         divided = to_columns(parts) if nested else None
         return _entries, ([entry is not None for entry in self], (count, fields[:-1] if nested else fields), divided)

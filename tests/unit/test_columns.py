@@ -46,7 +46,6 @@ def test_what_is_only_equal_stays_apart() -> None:
             policies=(Policy("tool.op", "tool", "op"),),
             mode="batch",
             user_id="ann",
-            token="t",
             calls=("tool.op",),
         ),
         Work(1, "run", (Item(0, 1, "op", b"p"), Item(1, 1, "op", b"q", (("item", 0, (), "$result[0]"),)))),
