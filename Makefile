@@ -4,7 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := $(VENV)/.demo-installed
 DEV := $(VENV)/.dev-installed
+BENCH := $(VENV)/.bench-installed
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
+
+# Images often set it. Ray starts a process for each replica, and each would compile every module that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -32,7 +36,7 @@ check: $(DEV) ## Lint, formatting, types and layers: what CI checks
 accept: $(DEV) ## Run the long acceptance runs
 	@$(BIN)/python -m pytest tests/accept -m accept
 
-bench: $(DEV) ## Run the benchmarks
+bench: $(BENCH) ## Run the benchmarks: half an hour on two quiet cores
 	@$(BIN)/python -m benchmarks
 
 mutants: $(DEV) ## Plant bugs and see that tests turn red
@@ -54,4 +58,9 @@ $(DEMO): pyproject.toml | $(BIN)/pip
 $(DEV): pyproject.toml | $(BIN)/pip
 	@echo "Installing aiecs-ray[dev] into $(VENV); the first time takes a minute." >&2
 	@$(PIP) install --editable '.[dev]'
+	@touch $@ $(DEMO)
+
+$(BENCH): pyproject.toml | $(BIN)/pip
+	@echo "Installing aiecs-ray[bench] into $(VENV); the first time takes a minute." >&2
+	@$(PIP) install --editable '.[bench]'
 	@touch $@ $(DEMO)

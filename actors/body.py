@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.failures import text_of
+from aiecs_ray.masking import masked_text, secrets_in
 from aiecs_ray.options import seconds
 
 if TYPE_CHECKING:
@@ -73,15 +74,22 @@ def lifetime(ttl: Any, result: Any) -> tuple[float | None, str]:
 class Throttle:
     """Sends progress at most every tenth of a second; what an operation reported last goes with its outcome."""
 
-    __slots__ = ("_clock", "_next", "_report", "_run", "_step", "last")
+    __slots__ = ("_clock", "_next", "_report", "_run", "_secrets", "_step", "arguments", "last")
 
     def __init__(self, report: Callable[..., None], run: str, step: int, clock: Callable[[], float]) -> None:
         self._report, self._run, self._step, self._clock = report, run, step, clock
         self._next = 0.0
+        self.arguments: dict[str, Any] = {}
+        """What the operation was called with: no secret in it is reported."""
+        self._secrets: tuple[str, ...] | None = None
         self.last: tuple[float, float | None, str] | None = None
 
     def __call__(self, done: float, total: float | None, message: str) -> None:
         """Note a report, and send it unless another was sent a moment ago."""
+        if message and self.arguments:
+            if self._secrets is None:
+                self._secrets = secrets_in(self.arguments)
+            message = masked_text(message, self._secrets)
         self.last = (done, total, message)
         now = self._clock()
         if now >= self._next:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,13 +18,16 @@ from aiecs_ray.actors.clock import steady_time
 from aiecs_ray.actors.explaining import explain
 from aiecs_ray.actors.gate import Gates
 from aiecs_ray.actors.joins import Joins
+from aiecs_ray.actors.leases import Leases
 from aiecs_ray.actors.limit_table import LimitTable
+from aiecs_ray.actors.meter import Meter
 from aiecs_ray.actors.outbox import Outbox
 from aiecs_ray.actors.pools import Pools
 from aiecs_ray.actors.recorder import Recorder
 from aiecs_ray.actors.run import Run
 from aiecs_ray.actors.services import Services
 from aiecs_ray.columns import Columns, to_columns, to_rows
+from aiecs_ray.digests import Digest, digest
 from aiecs_ray.errors import BusyError, InvalidOperationsError, ResultExpiredError, RunLostError
 from aiecs_ray.messages import PROTOCOL, Event, Limits, RunRequest, Settled, ToolSpec
 from aiecs_ray.model import TaskStatus
@@ -34,17 +38,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from aiecs_ray.actors.gate import Passer
-    from aiecs_ray.backend import Backend, HistoryLink
+    from aiecs_ray.backend import Backend, HistoryLink, MetricsLink
     from aiecs_ray.config import Settings
+    from aiecs_ray.metering import Sample
+
+logger = logging.getLogger(__name__)
 
 PAGE_BYTES = 16 * 2**20
 PAGE_STEPS = 2_000
 """Bytes of inline results and number of steps in one answer; a reader's event loop must not be held up by more."""
 EVENTS_PER_ANSWER = 10_000
+EVENTS_PER_DIGEST = 50_000
+EVENTS_TOLD = 1_000
+"""Events from which on a digest groups them."""
 LEASE_INTERVAL = 1.0
 NODES_INTERVAL = 5.0
 DRAIN = 5.0
 """Seconds that a client waits for the history to have everything."""
+READING = 30.0
+"""Seconds since a run ended or was asked for during which its results are kept, however many bytes they have."""
 STUBS = 10_000
 """Ids of expired runs that are remembered, so that asking for them says what happened."""
 
@@ -100,6 +112,7 @@ class Coordinator:
         result_bytes: how many bytes of finished runs' results are kept.
         random, token, clock: sources of randomness and of the time of day.
         history: the way to the history, if there is one.
+        metrics: the way to whoever looks at what is measured, if anybody does.
     """
 
     def __init__(  # noqa: PLR0913  # what it lives on, by name
@@ -113,6 +126,7 @@ class Coordinator:
         token: Callable[[int], bytes],
         clock: Callable[[], float] | None = None,
         history: HistoryLink | None = None,
+        metrics: MetricsLink | None = None,
     ) -> None:
         self._backend = backend
         self._settings = settings
@@ -122,12 +136,13 @@ class Coordinator:
         self._pools = Pools(backend, settings, _seconds)
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._expired: OrderedDict[str, None] = OrderedDict()
-        self._leases: dict[str, Any] = {}
+        self._leases = Leases(backend.alive)
         self._guards = self._make_guards()
         self._backlog = Backlog(settings.max_queued)
         self._joins = Joins(_call_soon)
         self._outbox = Outbox(backend.cache, _call_soon)
         self._recorder = None if history is None else Recorder(history, settings, incarnation, self._clock)
+        self._meter = None if metrics is None else Meter(metrics, self._statistics)
         self._keeper: asyncio.Task[None] | None = None
         self._operations: dict[str, int] = {}
 
@@ -136,12 +151,12 @@ class Coordinator:
     async def hello(self, client: str, lease: Any) -> dict[str, Any]:
         """Greet a client: remember its lease, and say who answers."""
         self._start_keeper()
-        self._leases[client] = lease
+        self._leases.add(client, lease)
         return {"incarnation": self._incarnation, "protocol": PROTOCOL, "settings": self._settings.model_dump()}
 
     async def goodbye(self, client: str) -> None:
         """A client leaves: end its attached runs."""
-        self._leases.pop(client, None)
+        self._leases.remove(client)
         self._cancel_runs_of(client)
         if self._recorder is not None:
             ending = (run for run in self._runs.values() if run.request.client == client and not run.request.detach)
@@ -217,6 +232,17 @@ class Coordinator:
         events = await log.follow(number, EVENTS_PER_ANSWER, wait)
         return events, log.closed and len(events) < EVENTS_PER_ANSWER
 
+    async def digest(self, run_id: str, number: int, wait: float, pause: float = 0.0) -> Digest:
+        """Return what has happened from event ``number`` on, in few words where it is much.
+
+        The answer comes after ``pause`` seconds, or when the run has ended, or else as soon as there is any event.
+        """
+        log = self._run(run_id).log
+        await log.rest(pause)
+        events = await log.follow(number, EVENTS_PER_DIGEST, wait)
+        over = log.closed and len(events) < EVENTS_PER_DIGEST
+        return digest(events, number, most=EVENTS_TOLD, over=over)
+
     async def status(self, run_id: str) -> RunStatus:
         """Return where a run stands."""
         run = self._run(run_id)
@@ -268,6 +294,13 @@ class Coordinator:
 
     async def stats(self) -> dict[str, Any]:
         """Return counters of everything since this coordinator started."""
+        return self._statistics()
+
+    async def metrics(self) -> list[Sample]:
+        """Return what was measured; nothing where nobody looks at it."""
+        return [] if self._meter is None else await self._meter.samples()
+
+    def _statistics(self) -> dict[str, Any]:
         return {
             "incarnation": self._incarnation,
             "runs": {"active": sum(not run.finished.is_set() for run in self._runs.values()), "kept": len(self._runs)},
@@ -293,6 +326,8 @@ class Coordinator:
             run.cancel("The runtime was closed")
         if self._recorder is not None:
             await self._recorder.close(DRAIN)
+        if self._meter is not None:
+            self._meter.close()
         if self._keeper is not None:
             self._keeper.cancel()
         self._pools.close()
@@ -334,6 +369,8 @@ class Coordinator:
         run = self._runs[run_id] = Run(run_id, request, services)
         if self._recorder is not None:
             self._recorder.follow(run)
+        if self._meter is not None:
+            self._meter.follow(run)
         run.begin()
         return run
 
@@ -373,6 +410,7 @@ class Coordinator:
 
     def _run(self, run_id: str) -> Run:
         if (run := self._runs.get(run_id)) is not None:
+            run.asked_at = self._clock()
             return run
         if run_id in self._expired or run_id.startswith(f"{self._incarnation}-"):
             text = f"Run {run_id[:80]!r} is not kept any more (released, or older than result_ttl or result_bytes)"
@@ -414,18 +452,19 @@ class Coordinator:
         while True:
             await asyncio.sleep(LEASE_INTERVAL)
             rounds += 1
-            await self._check_leases()
-            self._backlog.sample(_seconds())
-            self._guards.breakers.forget()
-            self._expire_results()
-            if rounds % int(NODES_INTERVAL / LEASE_INTERVAL) == 0:
-                self._pools.refresh()
+            try:
+                await self._check_leases()
+                self._backlog.sample(_seconds())
+                self._guards.breakers.forget()
+                self._expire_results()
+                if rounds % int(NODES_INTERVAL / LEASE_INTERVAL) == 0:
+                    self._pools.refresh()
+            except Exception:
+                # One round that fails must not be the last: nothing would ever expire again.
+                logger.exception("the coordinator's housekeeping failed; it goes on")
 
     async def _check_leases(self) -> None:
-        for client, lease in list(self._leases.items()):
-            if await self._backend.alive(lease):
-                continue
-            del self._leases[client]
+        for client in await self._leases.gone():
             self._cancel_runs_of(client)
 
     def _cancel_runs_of(self, client: str) -> None:
@@ -439,7 +478,11 @@ class Coordinator:
         kept = sum(run.bytes for run in finished)
         for run in finished:
             assert run.ended_at is not None
-            if run.ended_at + self._settings.result_ttl > now and kept <= self._result_bytes:
+            in_time = run.ended_at + self._settings.result_ttl > now
+            if in_time and kept <= self._result_bytes:
                 break
+            if in_time and now - max(run.ended_at, run.asked_at) < READING:
+                # Somebody is about to read them, or does: no result is dropped under its reader's hands.
+                continue
             kept -= run.bytes
             self._forget(run)

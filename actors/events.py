@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -28,8 +29,9 @@ class EventLog:
         self._next = 0
         self._closed = False
         self._changed: asyncio.Event | None = None
-        self.sink: Callable[[Event], object] | None = None
-        """Gets every event as it is added."""
+        self._ended: asyncio.Event | None = None
+        self.sinks: list[Callable[[Event], object]] = []
+        """Get every event as it is added."""
 
     def __len__(self) -> int:
         return len(self._events)
@@ -44,13 +46,15 @@ class EventLog:
         event = Event(self._next, kind, self._run, self._clock(), step, data)
         self._events.append(event)
         self._next += 1
-        if self.sink is not None:
-            self.sink(event)
+        for sink in self.sinks:
+            sink(event)
         self._wake()
 
     def close(self) -> None:
         """No event will follow: readers end."""
         self._closed = True
+        if self._ended is not None:
+            self._ended.set()
         self._wake()
 
     def _wake(self) -> None:
@@ -63,6 +67,15 @@ class EventLog:
         first = self._events[0].number if self._events else self._next
         skip = max(0, number - first)
         return list(islice(self._events, skip, skip + limit))
+
+    async def rest(self, seconds: float) -> None:
+        """Wait ``seconds``, or until no event will follow."""
+        if seconds > 0 and not self._closed:
+            if self._ended is None:
+                self._ended = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._ended.wait()
 
     async def follow(self, number: int, limit: int, wait: float) -> list[Event]:
         """Return events from ``number`` on, waiting up to ``wait`` seconds until there is one."""

@@ -68,10 +68,24 @@ class Member:
 class Flight:
     """One call: the work, what of it is still open, and what its end will mean."""
 
-    __slots__ = ("changed", "expected", "limits", "open", "pulse", "run", "timer", "touched", "verdicts", "work")
+    __slots__ = (
+        "changed",
+        "expected",
+        "limits",
+        "open",
+        "pulse",
+        "run",
+        "timer",
+        "together",
+        "touched",
+        "verdicts",
+        "work",
+    )
 
     def __init__(self, work: Work, run: Run, now: float, expected: float) -> None:
         self.work, self.run = work, run
+        self.together = not work.chain and len(work.items) > 1 and run.policy(work.items[0].step).is_async
+        """Its operations run side by side."""
         self.expected = expected
         """Seconds that it will probably take; infinite when one of its operations was never measured."""
         self.open: dict[int, Item] = {item.step: item for item in work.items}
@@ -86,6 +100,11 @@ class Flight:
         """When to say again that it takes long."""
         self.changed = asyncio.Event()
         """Set when something was reported, or the call is over."""
+
+    @property
+    def places(self) -> int:
+        """How many of its operations run at once."""
+        return len(self.open) if self.together else min(1, len(self.open))
 
     def failed(self, outcomes: Iterable[Outcome]) -> bool:
         """Return whether an outcome ends the chain."""

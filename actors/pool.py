@@ -6,8 +6,9 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.messages import ErrorInfo
+from aiecs_ray.options import ASYNC_CONCURRENCY
 from aiecs_ray.queueing import FairQueue
-from aiecs_ray.scaling import IdleReplica, PoolView
+from aiecs_ray.scaling import IdleReplica, PoolView, async_size, calls_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 PREFETCH_BELOW = 0.05
 """A replica gets work in advance only of operations expected to take less than this many seconds."""
-ASYNC_WINDOW = 64
-"""Calls that a replica with async operations holds at once, unless its ``concurrency`` is lower."""
 
 
 class Pool:
@@ -36,7 +35,10 @@ class Pool:
         """Expected seconds of each operation."""
         self.runs: dict[str, Run] = {}
         """Runs that wait for replicas of this tool, or did."""
-        self.draining = False
+        self.replaced = False
+        """Another version has its name now."""
+        self.users: set[str] = set()
+        """Open runs with steps of this version."""
         self.made_way = -math.inf
         """When a replica last gave back work for somebody who came."""
         self.nested = False
@@ -50,8 +52,10 @@ class Pool:
         self.blocked_since: float | None = None
         """Since when steps wait that no ready replica takes."""
         self.window = settings.window
+        self.places = int(options.get("concurrency") or ASYNC_CONCURRENCY)
+        """Async operations that a replica runs at once."""
         if spec.has_async:
-            self.window = min(ASYNC_WINDOW, int(options.get("concurrency") or ASYNC_WINDOW))
+            self.window = calls_at_once(self.places)
         self.side_by_side = spec.has_async or int(options.get("concurrency") or 1) > 1
         """A replica runs several calls at once."""
         self.most = 1 if options.get("stateful") else options.get("max_replicas")
@@ -59,6 +63,16 @@ class Pool:
         self.idle_timeout = float(options.get("idle_timeout") or settings.idle_timeout)
         self.init_timeout = float(options.get("init_timeout") or settings.init_timeout)
         self.needs = _needs(options)
+
+    @property
+    def draining(self) -> bool:
+        """Whether it is on its way out: nobody will ask for this version again."""
+        return self.replaced and not self.users
+
+    def free_places(self, member: Member) -> int:
+        """Return how many more async operations may go to a replica in one call."""
+        held = sum(flight.places for flight in member.flights.values())
+        return async_size(held, self.places, len(self.queue), len(self.members))
 
     def tell(self, kind: EventKind, data: dict[str, Any]) -> None:
         """Tell the runs that wait for this tool what happens to its replicas."""

@@ -30,6 +30,8 @@ INTERVAL = 0.2
 """Seconds between two batches."""
 HEARTBEAT = 15.0
 """Seconds without a batch after which an empty one says that the runs still go on."""
+BRIEF = 0.5
+"""Seconds for which a history is waited for at the end, however long it was waited for before."""
 KEPT_BYTES = 64 * 2**20
 PAUSES = (0.1, 0.5, 2.0)
 """Seconds between attempts to reach it."""
@@ -78,6 +80,8 @@ class Recorder:
         self._last = clock()
         self._written = 0
         self._lost = 0
+        self._awaited: float | None = None
+        """Since when somebody waits in vain for everything to be written."""
         self._tasks = Tasks()
         self._ticking = False
         self._sending = False
@@ -87,7 +91,7 @@ class Recorder:
     def follow(self, run: Run) -> None:
         """Record a run from its beginning on."""
         feed = self._runs[run.id] = _Feed(run, self._settings)
-        run.log.sink = feed.events.append
+        run.log.sinks.append(feed.events.append)
         if not self._ticking:
             self._ticking = True
             self._tasks.spawn(self._tick())
@@ -101,6 +105,8 @@ class Recorder:
         """Send what there is, waiting up to ``seconds``; return whether everything was written."""
         self._collect()
         self._hurry.set()
+        if self._awaited is None and self._queue:
+            self._awaited = asyncio.get_running_loop().time()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self._queue:
@@ -113,7 +119,8 @@ class Recorder:
         now = self._clock()
         for feed in self._runs.values():
             feed.give_up(now)
-        await self.drain(seconds)
+        waited = 0.0 if self._awaited is None else asyncio.get_running_loop().time() - self._awaited
+        await self.drain(max(BRIEF, seconds - waited))
         self._tasks.cancel()
 
     # --- collecting ----------------------------------------------------------------------------------------
@@ -168,6 +175,7 @@ class Recorder:
             self._bytes -= len(batch.content)
             self._written += batch.facts
         self._sending = False
+        self._awaited = None
         self._empty.set()
 
     async def _pause(self, seconds: float) -> None:

@@ -15,6 +15,7 @@ from aiecs_ray.actors.services import Services, Ticket
 from aiecs_ray.actors.tasks import Tasks
 from aiecs_ray.messages import ErrorInfo, EventKind, RunRequest, Settled
 from aiecs_ray.model import TaskStatus
+from aiecs_ray.outlines import told
 from aiecs_ray.plan import Plan
 from aiecs_ray.plan_values import Actions, Ending, PlanStep, State
 
@@ -50,6 +51,7 @@ class Run:
         self.finished = asyncio.Event()
         self.status = TaskStatus.RUNNING
         self.ended_at: float | None = None
+        self.asked_at = 0.0
         self.bytes = 0
         self._services = services
         self._policies = [request.policies[step.policy] for step in request.steps]
@@ -85,7 +87,11 @@ class Run:
 
     def begin(self) -> None:
         """Start; a run of no steps is finished at once."""
-        self.log.add(EventKind.RUN_STARTED, data={"steps": len(self.request.steps), "mode": self.request.mode})
+        data: dict[str, Any] = {"steps": len(self.request.steps), "mode": self.request.mode}
+        if (plan := told(self.request)) is not None:
+            data["plan"] = plan
+        self._services.replicas.expect(self)
+        self.log.add(EventKind.RUN_STARTED, data=data)
         if self.request.deadline is not None:
             self._call_later(self.request.deadline, self._expire)
         if self.request.mode == "sequence" and len(self.request.steps) > 1:

@@ -103,7 +103,11 @@ class ToolHost:
         self._running: dict[tuple[int, int], Body] = {}
         self._recalled: dict[int, None] = {}
         self._held: dict[int, Delivery] = {}
-        self._begun: OrderedDict[int, list[int]] = OrderedDict()
+        self._told: dict[int, int] = {}
+        """How many of the outcomes that are held were handed over; the answer may be lost, so they stay in the list."""
+        self._begun: dict[int, list[int]] = {}
+        self._over: OrderedDict[int, None] = OrderedDict()
+        """Works that have ended; of so many it is remembered what of them had begun."""
         self._took: dict[str, float] = {}
 
     # --- the tool itself ---------------------------------------------------------------------------------
@@ -120,7 +124,7 @@ class ToolHost:
             self._tool = cls(**self._spec.options.get("config", {}))
             if self._spec.has_async:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="operations", daemon=True).start()
+                threading.Thread(target=_run_for_ever, args=(self._loop,), name="operations", daemon=True).start()
                 watch_loop(self._loop, lambda: [body.attempt.calls[-1] for body in list(self._running.values())])
         except BaseException as error:  # noqa: BLE001  # a constructor may raise anything; it must not end the process
             return failures.of_constructor(error, self._spec.name)
@@ -152,12 +156,16 @@ class ToolHost:
             with self._lock:
                 self._recalled.pop(work.id, None)
                 self._held.pop(work.id, None)
+                self._told.pop(work.id, None)
+                self._over[work.id] = None
+                while len(self._over) > REMEMBERED:
+                    self._begun.pop(self._over.popitem(last=False)[0], None)
 
     def _one_by_one(self, work: Work, *, hold: bool) -> Iterator[Delivery]:
         ready = self._hold(work.id)
         total = 0
         made: dict[int, Any] = {}
-        for item in work.items:
+        for place, item in enumerate(work.items):
             if work.id in self._recalled:
                 break
             if ready.outcomes and not hold and not self._is_quick(item):
@@ -166,12 +174,10 @@ class ToolHost:
             outcome, packed = self._run(work, item, made)
             if outcome is None:
                 break
+            if packed is not None and packed.buffers and _meets_others(work, place, hold=hold):
+                packed = packed.copy()
             made[item.step] = outcome.payload if packed is None else packed
-            if packed is not None and packed.size > self._inline_limit:
-                total += packed.size
-                outcome = outcome._replace(payload=Large(len(ready.larges)))
-                ready.larges.append(packed)
-            ready.outcomes.append(outcome)
+            total += self._add(ready, outcome, packed)
             if not hold and (ready.larges or not item.idempotent):
                 yield ready
                 ready = self._hold(work.id)
@@ -181,9 +187,10 @@ class ToolHost:
             yield ready
 
     def _hold(self, work: int) -> Delivery:
-        """Begin a new delivery; until it is yielded, :meth:`stop` can take what is in it."""
+        """Begin a new delivery; until it is yielded, :meth:`stop` can tell what is in it."""
         with self._lock:
             ready = self._held[work] = Delivery(Outcomes(), [])
+            self._told[work] = 0
         return ready
 
     def _is_quick(self, item: Item) -> bool:
@@ -198,14 +205,25 @@ class ToolHost:
 
         for item in work.items:
             asyncio.run_coroutine_threadsafe(run(item), loop)
-        for _ in work.items:
-            outcome, packed = outcomes.get()
-            if outcome is None:
-                continue
-            if packed is not None and packed.size > self._inline_limit:
-                yield Delivery(Outcomes([outcome._replace(payload=Large(0))]), [packed])
-            else:
-                yield Delivery(Outcomes([outcome]), [])
+        left = len(work.items)
+        while left:
+            ready, waiting = Delivery(Outcomes(), []), True
+            while waiting:
+                outcome, packed = outcomes.get()
+                if outcome is not None:
+                    self._add(ready, outcome, packed)
+                left, waiting = left - 1, not outcomes.empty()
+            if ready.outcomes:
+                yield ready
+
+    def _add(self, ready: Delivery, outcome: Outcome, packed: Packed | None) -> int:
+        """Add an outcome to a delivery, a large value beside it; return the size of that."""
+        if packed is None or packed.size <= self._inline_limit:
+            ready.outcomes.append(outcome)
+            return 0
+        ready.outcomes.append(outcome._replace(payload=Large(len(ready.larges))))
+        ready.larges.append(packed)
+        return packed.size
 
     def _is_async(self, item: Item) -> bool:
         operation = self._operations.get(item.operation)
@@ -246,7 +264,9 @@ class ToolHost:
                 function, arguments = await prepare if prepare is not None else self._prepare(work, item, made)
                 self._own(body, arguments)
                 result = await function(**arguments)
-            return self._done(body, item, result)
+            outcome, packed = self._done(body, item, result)
+            # It leaves by another thread, while other bodies run here that may write to what it is made of.
+            return outcome, packed if packed is None else packed.copy()
         except BaseException as error:  # noqa: BLE001  # as in _run
             return self._failed(body, item, error), None
         finally:
@@ -278,13 +298,11 @@ class ToolHost:
             self._running[work.id, item.step] = body
             body.place = self._ledger.prepare(work.id, item.step)
             self._begun.setdefault(work.id, []).append(item.step)
-            if len(self._begun) > REMEMBERED:
-                self._begun.popitem(last=False)
         return body
 
     def _own(self, body: Body, arguments: dict[str, Any]) -> None:
         """From here on the tool's own code runs."""
-        body.own, body.arguments = True, arguments
+        body.own, body.arguments, body.emit.arguments = True, arguments, arguments
         self._ledger.start(body.place)
 
     def _end(self, body: Body) -> None:
@@ -374,22 +392,23 @@ class ToolHost:
     def stop(self, work: int, ask: Sequence[int] = ()) -> Stopped:
         """Begin nothing more of ``work``; tell the bodies of the steps ``ask`` that they should end."""
         with self._lock:
-            self._recalled[work] = None
+            if work not in self._over:
+                self._recalled[work] = None
             bodies = [body for body in self._running.values() if body.work == work and body.step in ask]
         for body in bodies:
             body.ask()
         return self.collect(work)
 
     def collect(self, work: int) -> Stopped:
-        """Hand over the outcomes of ``work`` that wait for the end of a body after them."""
+        """Hand over the outcomes of ``work`` that wait for the end of a body after them; later they come again."""
         with self._lock:
             running = tuple(body.step for body in self._running.values() if body.work == work)
             held = self._held.get(work)
             waiting: list[Outcome] = []
             if running and held is not None and not held.larges:
                 # A body is running, so the thread that fills the list is not at it.
-                waiting = held.outcomes[:]
-                held.outcomes.clear()
+                waiting = held.outcomes[self._told[work] :]
+                self._told[work] += len(waiting)
             return Stopped(running, tuple(self._begun.get(work, ())), waiting)
 
 
@@ -398,7 +417,27 @@ def _turns(most: int) -> threading.Lock | threading.Semaphore:
     return threading.Lock() if most <= 1 else threading.Semaphore(most)
 
 
+def _run_for_ever(loop: asyncio.AbstractEventLoop) -> None:
+    """Run a loop until it is stopped, whatever the tasks on it raise."""
+    while True:
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            # asyncio throws these out of the loop, besides to who awaits the task: that one ends its step.
+            continue
+        return
+
+
 def _shift(outcome: Outcome, by: int) -> Outcome:
     if by and type(outcome.payload) is Large:
         return outcome._replace(payload=Large(outcome.payload.place + by))
     return outcome
+
+
+def _meets_others(work: Work, place: int, *, hold: bool) -> bool:
+    """Whether a result is delivered or read only after bodies that may write to what it is made of."""
+    later = work.items[place + 1 :]
+    if hold and later:
+        return True
+    step = work.items[place].step
+    return any(source[:2] == ("item", step) for item in later[1:] for source in item.inputs)

@@ -125,12 +125,13 @@ class Watch:
         if not left:
             return
         member.yielding = True
-        for other in list(member.flights.values()):
-            if other is not flight:
-                stopped = await self._take(other, member, member.replica.stop(other.work.id))
-                if stopped is not None:
-                    other.abandon(step for step in other.open if step not in stopped.begun)
+        if stopped is not None:
+            # All at once: one that does not answer in time is not waited for again and again.
+            await asyncio.gather(*(self.recall(member, other) for other in self._others(member, flight)))
         member.replica.kill()
+
+    def _others(self, member: Member, flight: Flight) -> list[Flight]:
+        return [other for other in member.flights.values() if other is not flight]
 
     async def _wait(self, flight: Flight, steps: Sequence[int]) -> list[int]:
         """Wait until none of ``steps`` is open, for the grace period at most; return those that still are."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from aiecs_ray.columns import Columns
     from aiecs_ray.messages import ErrorInfo, Mark, Outcome, ToolSpec, Work
+    from aiecs_ray.metering import Sample
     from aiecs_ray.packing import Packed
 
 
@@ -179,6 +180,16 @@ class HistoryLink(Protocol):
 
     async def append(self, batch: bytes) -> None:
         """Return when a pickled ``Batch`` is written. Raises HistoryGone."""
+
+
+class MetricsLink(Protocol):
+    """The coordinator's way to whoever looks at its metrics."""
+
+    async def cache_stats(self) -> Mapping[str, Any] | None:
+        """Return what the cache has counted; None where it does not answer."""
+
+    def show(self, samples: Sequence[Sample]) -> None:
+        """Make numbers visible, each as it is now."""
 
 
 class Backend(Protocol):

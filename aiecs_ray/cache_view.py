@@ -102,18 +102,7 @@ class CacheView:
         answer: dict[str, Any] = self._runtime.request("explain", prepared.request)
         if "reason" in answer:
             return Explanation(operation, cacheable=False, hit=False, reason=f"not cached: {answer['reason']}")
-        found = answer["found"]
-        if found.pop("hit"):
-            text = "in the cache"
-            return Explanation(operation, True, True, text, answer["key"], answer["parts"], (), found)  # noqa: FBT003
-        differs = found["differs"]
-        text = "not in the cache: " + (
-            f"{found['entries']} of this operation are, and of the nearest one "
-            + " and ".join(_TEXTS[part] for part in differs)
-            if differs
-            else "nothing of this operation is"
-        )
-        return Explanation(operation, True, False, text, answer["key"], answer["parts"], differs)  # noqa: FBT003
+        return _explained(operation, answer)
 
     def invalidate(
         self,
@@ -220,3 +209,27 @@ def _without_uncacheable(request: RunRequest, specs: list[str]) -> RunRequest:
 def _own() -> dict[str, str]:
     attempt = current()
     return {} if attempt is None or not attempt.user_id else {"user_id": attempt.user_id}
+
+
+def _explained(operation: str, answer: Mapping[str, Any]) -> Explanation:
+    """Put into words what the cache said of a call that has a key."""
+    found = dict(answer["found"])
+    differs: tuple[str, ...] = tuple(found.get("differs", ()))
+    hit = found.pop("hit")
+    if hit:
+        text = "in the cache"
+    elif differs:
+        others = " and ".join(_TEXTS[part] for part in differs)
+        text = f"not in the cache: {found['entries']} of this operation are, and of the nearest one {others}"
+    else:
+        text = "not in the cache: nothing of this operation is"
+    return Explanation(
+        operation,
+        cacheable=True,
+        hit=hit,
+        reason=text,
+        key=answer["key"],
+        parts=answer["parts"],
+        differs=differs,
+        entry=found if hit else {},
+    )

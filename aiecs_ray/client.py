@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from aiecs_ray.packing import Packed
     from aiecs_ray.registry import Registry
     from aiecs_ray.results import Opened
+    from aiecs_ray.run import Run
     from aiecs_ray.run_options import Prepared, RunOptions
+    from aiecs_ray.watching import Watch
 
 
 class Client(Protocol):
@@ -25,8 +27,14 @@ class Client(Protocol):
     def call(self, operation: str, params: dict[str, Any] | None = None) -> Any:
         """Run one operation and return its value."""
 
+    incarnation: str
+    """Of the coordinator: the first part of its runs' ids."""
+
     def request(self, method: str, *args: Any) -> Any:
         """Call the coordinator and wait for its answer."""
+
+    def request_nowait(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
+        """Call the coordinator."""
 
     def cache_request(self, method: str, *args: Any, timeout: float | None = None) -> Any:
         """Call the cache and wait for its answer, for ``timeout`` seconds at most."""
@@ -44,8 +52,11 @@ class Client(Protocol):
     def prepare(self, operations: Any, options: RunOptions) -> Prepared:
         """Check a list of operations and make a request of it."""
 
-    def execute(self, prepared: Prepared) -> list[Opened]:
-        """Run a request to its end."""
+    def execute(self, prepared: Prepared, watch: Watch | None = None) -> list[Opened]:
+        """Run a request to its end, showing it with ``watch``."""
+
+    def start(self, prepared: Prepared) -> Run:
+        """Send a request that is answered when the run has begun."""
 
     def start_execute(self, prepared: Prepared) -> concurrent.futures.Future[Any]:
         """Send a request that is answered when the run has ended."""

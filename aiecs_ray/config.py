@@ -114,6 +114,8 @@ class Settings(BaseSettings):
     """Days for which a run is kept."""
     history_runs: Positive = 100_000
     """Runs that are kept; the oldest go first."""
+    metrics: bool = True
+    """Measure operations, cache, queues and replicas, and publish it on Ray's metrics port."""
     connect_timeout: Annotated[float, _NotBool, Field(gt=0, le=3600, allow_inf_nan=False)] = 2.0
     """Seconds within which a cluster's address must answer."""
 

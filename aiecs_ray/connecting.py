@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.config import Settings
 from aiecs_ray.errors import InvalidInputError
-from aiecs_ray.inprocess import InProcessLink
 from aiecs_ray.quoting import shorten
 from aiecs_ray.running import current
 from aiecs_ray.runtime import Runtime
@@ -50,7 +49,9 @@ def connect(  # noqa: PLR0913  # by name
         return _runtime(attempt.home(), Settings.load(), registry, runtime_env)
     settings = settings if settings is not None else Settings.load()
     if address == "inprocess":
-        return _runtime(InProcessLink(settings), settings, registry, runtime_env)
+        # The actors take as long to import as everything else: a client of Ray needs them later, or never.
+        inprocess = importlib.import_module("aiecs_ray.inprocess")
+        return _runtime(inprocess.InProcessLink(settings), settings, registry, runtime_env)
     if address is not None and (type(address) is not str or not address.strip()):
         raise InvalidInputError(f"address must be 'local', 'auto', 'inprocess' or 'host:port', got {shorten(address)}")
     # Importing Ray takes a second: only who uses it pays.

@@ -58,6 +58,8 @@ def _without_marks(work: Work, step: int, first_open: int) -> Fate:
     if len(work.items) == 1:
         return Fate(started=None, guilty=True, suspect=True)
     if work.chain and step != first_open:
-        # Of a chain one item begins after the other, those that must not run twice once the one before was read.
-        return INNOCENT
+        # Of a chain one item begins after the other, those that must not run twice once the one before was read;
+        # those that may, also while the outcomes before them are on their way.
+        repeatable = any(item.step == step and item.idempotent for item in work.items)
+        return Fate(started=None, guilty=False, suspect=False) if repeatable else INNOCENT
     return Fate(started=None, guilty=False, suspect=True)

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from aiecs_ray import packing
 from aiecs_ray.errors import InvalidInputError, OperationTimeoutError, ResultExpiredError
 from aiecs_ray.failures import text_of, to_exception
+from aiecs_ray.looking import view_of, write_page, write_trace
 from aiecs_ray.messages import ErrorInfo, Event, EventKind
 from aiecs_ray.model import TaskStatus
 from aiecs_ray.operation import seconds as checked_seconds
+from aiecs_ray.pictures.card import run_card
 from aiecs_ray.quoting import shorten
 
 if TYPE_CHECKING:
@@ -151,6 +153,18 @@ class RunRecord:
         except Exception as error:
             text = f"the value of step {step} of run {self.run.id} cannot be read: {type(error).__name__}"
             raise ResultExpiredError(f"{text}: {text_of(error)}") from error
+
+    def report(self, path: str | Path) -> Path:
+        """Write it to one HTML file that needs nothing else; return its path."""
+        return write_page(view_of(self), path)
+
+    def trace(self, path: str | Path) -> Path:
+        """Write its events to a JSON file that ui.perfetto.dev and chrome://tracing open; return its path."""
+        return write_trace(self.events(), path)
+
+    def _repr_html_(self) -> str:
+        view = view_of(self)
+        return run_card(view, view.last)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values, without results."""

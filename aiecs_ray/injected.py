@@ -7,13 +7,12 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.config import Settings
+from aiecs_ray.connecting import connect
 from aiecs_ray.errors import ToolNotFoundError
 from aiecs_ray.execution_utils import ExecutionUtils
-from aiecs_ray.inprocess import InProcessLink
 from aiecs_ray.operation import split_spec
 from aiecs_ray.options import OPERATION_NAME
 from aiecs_ray.registry import Registry
-from aiecs_ray.runtime import Runtime
 from aiecs_ray.tool import operation
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class Injection:
         self._token = secrets.token_hex(8)
         _INJECTIONS[self._token] = self
         settings = Settings.load()
-        self.runtime = Runtime(InProcessLink(settings), settings, registry=self._registry)
+        self.runtime = connect("inprocess", settings=settings, registry=self._registry)
 
     def get_tool(self, name: str) -> Any:
         """Return a tool of the provider; without one, the executor gets the name itself.

@@ -22,10 +22,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiecs_ray.actors.cache import Cache
 from aiecs_ray.actors.coordinator import Coordinator
 from aiecs_ray.actors.history import History
-from aiecs_ray.actors.tool import Delivery, Large, ToolHost
+from aiecs_ray.actors.tool import Large, ToolHost
 from aiecs_ray.backend import HistoryGone, Remains, ReplicaDied
 from aiecs_ray.errors import HistoryError, InvalidInputError, RuntimeUnavailableError
+from aiecs_ray.options import ASYNC_CONCURRENCY
 from aiecs_ray.outstanding import Outstanding
+from aiecs_ray.scaling import calls_at_once
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -33,13 +35,14 @@ if TYPE_CHECKING:
     from aiecs_ray.backend import CacheEntry, CacheLink, KeyParts, Link, Note, Running, Stopped
     from aiecs_ray.config import Settings
     from aiecs_ray.messages import ErrorInfo, Outcome, ToolSpec, Work
+    from aiecs_ray.metering import Sample
     from aiecs_ray.packing import Packed
 
 logger = logging.getLogger(__name__)
 
 RESULT_BYTES = 256 * 2**20
-ASYNC_THREADS = 64
-"""Calls that a replica with async operations takes at once; each may hold many operations."""
+HISTORY_END = 1.0
+"""Seconds that a history gets to end what it is doing when the runtime is closed."""
 
 
 class LocalRef(NamedTuple):
@@ -95,18 +98,20 @@ class LocalReplica:
     async def send(self, work: Work, *, stream: bool) -> AsyncIterator[list[Outcome]]:
         """Run ``work``; outcomes arrive as the host yields them."""
         loop = asyncio.get_running_loop()
-        arrived: asyncio.Queue[Delivery | None] = asyncio.Queue()
+        arrived: asyncio.Queue[list[Outcome] | None] = asyncio.Queue()
 
         def run() -> None:
             for delivery in self._host.stream(work, hold=not stream):
-                _call_soon(loop, arrived.put_nowait, delivery)
+                # Here and now, as an object store does: the tool may go on writing to what it returned.
+                larges = [packed.copy() for packed in delivery.larges]
+                _call_soon(loop, arrived.put_nowait, [_with_reference(one, larges) for one in delivery.outcomes])
             _call_soon(loop, arrived.put_nowait, None)
 
         self._busy += 1
         self._submit(run)
         try:
-            while (delivery := await self._unless_dead(loop.create_task(arrived.get()))) is not None:
-                yield [_with_reference(outcome, delivery.larges) for outcome in delivery.outcomes]
+            while (outcomes := await self._unless_dead(loop.create_task(arrived.get()))) is not None:
+                yield outcomes
         finally:
             self._busy -= 1
 
@@ -192,6 +197,19 @@ class _CacheLink:
         return self._cache.explain(parts, operation, key)
 
 
+class _MetricsLink:
+    """Nobody looks at the numbers of one process but who asks for them."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    async def cache_stats(self) -> Mapping[str, Any]:
+        return self._cache.stats()
+
+    def show(self, samples: Sequence[Sample]) -> None:
+        pass
+
+
 def read(reference: LocalRef) -> Packed:
     """Return the large value of a reference."""
     return reference.packed
@@ -216,8 +234,8 @@ class InProcessBackend:
             most=self._settings.max_result_bytes,
             home=self.home,
         )
-        concurrency = int(spec.options.get("concurrency") or 1)
-        return LocalReplica(host, spec.name, ASYNC_THREADS if spec.has_async else concurrency)
+        concurrency = int(spec.options.get("concurrency") or (ASYNC_CONCURRENCY if spec.has_async else 1))
+        return LocalReplica(host, spec.name, calls_at_once(concurrency) if spec.has_async else concurrency)
 
     def _report(self, run: str, step: int, done: float, total: float | None, message: str) -> None:
         self.report(run, step, done, total, message)
@@ -239,7 +257,8 @@ class LocalHistory:
         # Importing SQLAlchemy takes half a second: only who keeps a history pays.
         store = importlib.import_module("aiecs_ray.history_store")
         self._history = History(settings, lambda: store.HistoryStore(settings.history_url))
-        self._thread = concurrent.futures.ThreadPoolExecutor(1, "aiecs-ray history")
+        # No pool: Python ends those before a runtime that nobody closed has told its history everything.
+        self._worker = _Thread("aiecs-ray history")
 
     async def append(self, batch: bytes) -> None:
         """Return when a batch is written."""
@@ -250,12 +269,23 @@ class LocalHistory:
 
     def ask(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
         """Call a method of the history."""
-        return self._thread.submit(getattr(self._history, method), *args)
+        answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+        def job() -> None:
+            if answer.set_running_or_notify_cancel():
+                try:
+                    answer.set_result(getattr(self._history, method)(*args))
+                except Exception as error:  # noqa: BLE001  # it belongs to whoever asked
+                    answer.set_exception(error)
+
+        self._worker.submit(job)
+        return answer
 
     def close(self) -> None:
-        """Write what is under way and let go of the database."""
+        """Write what is under way and let go of the database; one that hangs is left to itself."""
         self.ask("close")
-        self._thread.shutdown()
+        self._worker.end()
+        self._worker.thread.join(timeout=HISTORY_END)
 
 
 class InProcessLink:
@@ -278,6 +308,7 @@ class InProcessLink:
             random=random.random,
             token=secrets.token_bytes,
             history=self._history,
+            metrics=_MetricsLink(self._cache) if settings.metrics else None,
         )
         backend.report = lambda *progress: self.request("report", *progress)
         backend.home = lambda: _Inner(self)

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from aiecs_ray.messages import ErrorInfo
 
 MASK = "********"
+"""What stands in the place of a secret, everywhere."""
 _NAME = re.compile(r"passw|secret|token|api_?key|credential|private_?key|authorization|cookie", re.IGNORECASE)
-_SHORTEST = 4
-"""A shorter value is not searched for: it would stand in a text by chance."""
+SHORTEST = 4
+"""Characters from which on the value of a secret is looked for in other texts: shorter ones stand in every word."""
 _DEPTH = 8
 
 
@@ -53,7 +54,7 @@ def _secrets(value: Any, depth: int, *, secret: bool) -> Iterator[str]:
     if secret and kind is bytes:
         value, kind = value.decode("utf-8", "replace"), str
     if kind is str:
-        if secret and len(value) >= _SHORTEST:
+        if secret and len(value) >= SHORTEST:
             yield value
     elif depth and kind is dict:
         for name, part in value.items():
@@ -61,6 +62,17 @@ def _secrets(value: Any, depth: int, *, secret: bool) -> Iterator[str]:
     elif depth and (kind is list or kind is tuple):
         for part in value:
             yield from _secrets(part, depth - 1, secret=secret)
+
+
+def masked_text(text: str, secrets: Sequence[str]) -> str:
+    """Return ``text`` without ``secrets``.
+
+    >>> masked_text("user with k-12345", ["k-12345"])
+    'user with ********'
+    """
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    return text
 
 
 def masked(info: ErrorInfo, secrets: Sequence[str]) -> ErrorInfo:

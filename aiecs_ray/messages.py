@@ -320,7 +320,8 @@ class EventKind(StrEnum):
     """What an event tells, and what its ``data`` holds."""
 
     RUN_STARTED = "run_started"
-    """``steps``, ``mode``."""
+    """``steps``, ``mode``, and for 2 to 2,000 steps ``plan``: ``specs``, and of each step which of them, its id, the
+    steps that it reads and those that it comes after."""
     RUN_FINISHED = "run_finished"
     """``status``, ``counts`` of steps by status, ``seconds``."""
     STEP_STARTED = "step_started"

@@ -12,16 +12,13 @@ import reprlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiecs_ray import packing
-from aiecs_ray.masking import names_secret
+from aiecs_ray.masking import MASK, SHORTEST, names_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
 LIMIT = 1000
 """Characters of one preview."""
-MASK = "***"
-SHORTEST = 4
-"""Characters from which on the value of a secret is looked for in other texts: shorter ones stand in every word."""
 _SCALARS = frozenset({bool, float, int, type(None)})
 _FEW = 10
 _NO_SECRETS: frozenset[str] = frozenset()
@@ -56,7 +53,7 @@ def mask(text: str, secrets: Iterable[str]) -> str:
     """Return ``text`` with every one of ``secrets`` replaced.
 
     >>> mask("no user with hunter2", {"hunter2"})
-    'no user with ***'
+    'no user with ********'
     """
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, MASK)
@@ -72,7 +69,7 @@ def preview(payload: Any, *, slots: Sequence[str] = (), known: Collection[str] =
         known: secrets that must not show, whatever their place.
 
     >>> preview(packing.to_payload(packing.pack({"user": "ann", "password": "hunter2"}))).text
-    "{'user': 'ann', 'password': '***'}"
+    "{'user': 'ann', 'password': '********'}"
     """
     try:
         return _preview(payload, slots, known)

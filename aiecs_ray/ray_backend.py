@@ -31,6 +31,7 @@ from aiecs_ray.errors import (
     RuntimeUnavailableError,
 )
 from aiecs_ray.messages import PROTOCOL, RunRequest
+from aiecs_ray.metrics import RayMetrics
 from aiecs_ray.outstanding import Outstanding
 from aiecs_ray.packing import Packed
 from aiecs_ray.ray_cluster import Cluster, join, upload
@@ -58,7 +59,7 @@ class _CoordinatorActor(Coordinator):
         self, values: dict[str, Any], name: str, cache_name: str, history_name: str | None, result_bytes: int
     ) -> None:
         settings = Settings(**values)
-        history = None if history_name is None else RayHistoryLink(ray.get_actor(history_name, settings.namespace))
+        history = None if history_name is None else RayHistoryLink(history_name, settings.namespace)
         cache = ray.get_actor(cache_name, settings.namespace)
         super().__init__(
             RayBackend(settings, name, cache),
@@ -68,6 +69,7 @@ class _CoordinatorActor(Coordinator):
             random=random.random,
             token=secrets.token_bytes,
             history=history,
+            metrics=RayMetrics(cache) if settings.metrics else None,
         )
 
 
@@ -133,15 +135,16 @@ def _shared_actors(settings: Settings) -> tuple[Any, Any, Any]:
         # What the cache copies lies on its own node.
         values["cache_bytes"] = int((stores.get(home) or min(stores.values())) * CACHE_FRACTION)
     cache = ray.remote(_CacheActor).options(name=cache_name, **options).remote(values)
-    history = None
-    if history_name is not None:
-        history = ray.remote(_HistoryActor).options(name=history_name, **options).remote(values)
     result_bytes = int(store * settings.result_fraction)
     coordinator = (
         ray.remote(_CoordinatorActor)
         .options(name=name, max_concurrency=COORDINATOR_CALLS, **options)
         .remote(values, name, cache_name, history_name, result_bytes)
     )
+    history = None
+    if history_name is not None:
+        # Last: Ray keeps as many processes ready as there are CPUs, and nobody waits for this one.
+        history = ray.remote(_HistoryActor).options(name=history_name, **options).remote(values)
     return coordinator, cache, history
 
 

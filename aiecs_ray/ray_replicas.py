@@ -20,8 +20,10 @@ from aiecs_ray.actors.tool import Large, ToolHost
 from aiecs_ray.backend import HistoryGone, Remains, ReplicaDied
 from aiecs_ray.config import Settings
 from aiecs_ray.errors import RuntimeUnavailableError
+from aiecs_ray.options import ASYNC_CONCURRENCY
 from aiecs_ray.output import Allowance, Limited
 from aiecs_ray.running import current
+from aiecs_ray.scaling import calls_at_once
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -40,8 +42,6 @@ _RUNTIME_FILES = "runtime_resources"
 """The folder in which Ray unpacks the files of a runtime_env."""
 REMAINS_WAIT = 10.0
 """Seconds to wait for the end of a process that was killed, before its attempts count as unknown."""
-ASYNC_CALLS = 64
-"""Calls that a replica with async operations takes at once; each may hold many operations."""
 
 
 class RayRef(NamedTuple):
@@ -284,13 +284,19 @@ class _CacheLink:
 
 
 class RayHistoryLink:
-    """The coordinator's way to the history."""
+    """The coordinator's way to the history, which is looked for when there is something to write."""
 
-    def __init__(self, actor: Any) -> None:
-        self._actor = actor
+    def __init__(self, name: str, namespace: str) -> None:
+        self._name, self._namespace = name, namespace
+        self._actor: Any = None
 
     async def append(self, batch: bytes) -> None:
         """Return when a batch is written."""
+        if self._actor is None:
+            try:
+                self._actor = ray.get_actor(self._name, self._namespace)
+            except ValueError as error:
+                raise HistoryGone("it was not made yet") from error
         try:
             await self._actor.append.remote(batch)
         except ray.exceptions.RayError as error:
@@ -315,13 +321,14 @@ class RayBackend:
     def create(self, spec: ToolSpec) -> RayReplica:
         """Begin to make a replica."""
         options = spec.options
+        concurrency = int(options.get("concurrency") or (ASYNC_CONCURRENCY if spec.has_async else 1))
         chosen: dict[str, Any] = {
             "name": None,
             "num_cpus": 1 if options.get("num_cpus") is None else options["num_cpus"],
             "max_restarts": 0,
             "max_task_retries": 0,
             "allow_out_of_order_execution": True,
-            "max_concurrency": ASYNC_CALLS if spec.has_async else max(1, int(options.get("concurrency") or 1)),
+            "max_concurrency": calls_at_once(concurrency) if spec.has_async else concurrency,
         }
         for name in ("num_gpus", "memory", "resources"):
             if options.get(name):

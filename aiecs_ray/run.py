@@ -7,13 +7,16 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.errors import InvalidInputError, OperationTimeoutError, ResultExpiredError, RunLostError
+from aiecs_ray.looking import Look, write_page, write_trace
 from aiecs_ray.messages import EventKind
 from aiecs_ray.operation import seconds
 from aiecs_ray.quoting import shorten
 from aiecs_ray.results import to_step_result, to_value
+from aiecs_ray.watching import PAUSE, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from aiecs_ray.client import Client
     from aiecs_ray.messages import Event
@@ -49,6 +52,7 @@ class Run:
     def __init__(self, runtime: Client, run_id: str, specs: list[str]) -> None:
         self._runtime = runtime
         self._specs = specs
+        self._look = Look(runtime.request, run_id)
         self.id = run_id
 
     def __repr__(self) -> str:
@@ -117,9 +121,14 @@ class Run:
 
     def stream(self) -> Iterator[tuple[int, TaskStepResult]]:
         """Yield index and result of each step as it ends."""
+        return self._stream(None)
+
+    def _stream(self, watch: Watch | None) -> Iterator[tuple[int, TaskStepResult]]:
         number = 0
         while True:
-            events, last = self._runtime.request("events", self.id, number, POLL)
+            events, last = self._runtime.request("events", self.id, number, POLL if watch is None else PAUSE)
+            if watch is not None:
+                watch.tick(block=False)
             steps = [event.step for event in events if event.kind in ENDED]
             if steps:
                 settled = self._runtime.request("result_of", self.id, steps)
@@ -129,18 +138,54 @@ class Run:
                 return
             number = events[-1].number + 1 if events else number
 
-    def follow(self, on_step: Callable[[int, TaskStepResult], object]) -> list[TaskStepResult]:
+    def follow(
+        self, on_step: Callable[[int, TaskStepResult], object], watch: Watch | None = None
+    ) -> list[TaskStepResult]:
         """Call ``on_step`` with index and result of each step as it ends, and return all results.
 
-        An exception of ``on_step``, or an interrupt, cancels the run and goes on.
+        An exception of ``on_step``, or an interrupt, cancels the run and goes on. ``watch`` shows it meanwhile.
         """
         try:
-            for index, result in self.stream():
+            for index, result in self._stream(watch):
                 on_step(index, result)
             return self.result()
         finally:
             if not self.done():
                 self.cancel()
+            if watch is not None:
+                watch.close()
+
+    def watch(self) -> str:
+        """Show the run until it has ended, and return its status: a card in a notebook, lines on a terminal.
+
+        Elsewhere a line every 10 seconds goes to the standard error. An interrupt ends the watching, not the run.
+        """
+        watch = Watch(self._runtime, self.id)
+        try:
+            watch.end()
+        except BaseException:
+            watch.close(patience=0.0)
+            raise
+        watch.close()
+        return self.status()
+
+    def report(self, path: str | Path) -> Path:
+        """Write what is known of the run to one HTML file that needs nothing else; return its path.
+
+        Results are named by type, shape and size; they are not fetched.
+        """
+        return write_page(self._look.refresh(), path)
+
+    def trace(self, path: str | Path) -> Path:
+        """Write the run's events to a JSON file that ui.perfetto.dev and chrome://tracing open; return its path.
+
+        Raises:
+            RunLostError, ResultExpiredError: the cluster does not have the run any more.
+        """
+        return write_trace(self.events(follow=False), path)
+
+    def _repr_html_(self) -> str:
+        return self._look.card()
 
     def events(self, after: int = -1, *, follow: bool = True) -> Iterator[Event]:
         """Yield the events after number ``after``: first those there are, then, with ``follow``, new ones live.

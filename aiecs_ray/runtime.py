@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from aiecs_ray import nesting
 from aiecs_ray.cache_view import CacheView
 from aiecs_ray.catalog import Catalog
+from aiecs_ray.checked_plan import CheckedPlan
 from aiecs_ray.collector import undisturbed
 from aiecs_ray.context import Context
 from aiecs_ray.controls import Controls
@@ -21,16 +22,19 @@ from aiecs_ray.forks import close_own, refuse_forked
 from aiecs_ray.history import HistoryView
 from aiecs_ray.interrupts import wind_up
 from aiecs_ray.messages import Limits, check_protocol
+from aiecs_ray.metering import exposition
 from aiecs_ray.operation import seconds
 from aiecs_ray.packing import is_small
+from aiecs_ray.pictures.card import runtime_card
 from aiecs_ray.prepare import Preparer
 from aiecs_ray.proxies import Tools
 from aiecs_ray.quoting import shorten
 from aiecs_ray.registry import DEFAULT
-from aiecs_ray.results import Opened, open_all, to_step_result, to_value
+from aiecs_ray.results import Opened, open_all, to_value
 from aiecs_ray.run import Run
 from aiecs_ray.run_options import Handle, Prepared, RunOptions, checked_mode
 from aiecs_ray.streaming import check_map, stream_map
+from aiecs_ray.watching import run_prepared
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -41,10 +45,12 @@ if TYPE_CHECKING:
     from aiecs_ray.backend import Link
     from aiecs_ray.config import Settings
     from aiecs_ray.definition import ToolDef
+    from aiecs_ray.displays import Progress
     from aiecs_ray.messages import CacheMode, Mode, Settled
     from aiecs_ray.model import TaskStepResult
     from aiecs_ray.packing import Packed
     from aiecs_ray.registry import Registry
+    from aiecs_ray.watching import Watch
 
 GOODBYE = 5.0
 """Seconds that closing waits for the coordinator."""
@@ -116,6 +122,13 @@ class Runtime(Controls):
                 self._link.request("goodbye", self._client).result(timeout=GOODBYE)
         self._finalizer()
 
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else self.address
+        return f"<runtime: {state}>"
+
+    def _repr_html_(self) -> str:
+        return runtime_card(self.address, None if self._closed else self.request("stats"))
+
     def __enter__(self) -> Self:
         return self
 
@@ -155,6 +168,7 @@ class Runtime(Controls):
         rate: float | None = None,
         concurrency: int | None = None,
         on_step: Callable[[int, TaskStepResult], object] | None = None,
+        progress: Progress = "auto",
     ) -> list[TaskStepResult]:
         """Run operations and return one result per operation, in input order.
 
@@ -170,6 +184,9 @@ class Runtime(Controls):
             rate: operations of this run started in any second, evenly spaced; answers from the cache count, too.
             concurrency: operations of this run in flight.
             on_step: called in this thread with index and result as each step ends.
+            progress: whether the run is shown while it goes on: a card in a notebook, lines on a terminal, else a line
+                every 10 seconds on the standard error. "auto": in a notebook and on a terminal only, when it takes
+                longer than a second and there is no ``on_step``.
 
         Raises:
             InvalidInputError, DSLEvaluationError, ToolNotFoundError: the input is wrong; nothing has run.
@@ -177,12 +194,26 @@ class Runtime(Controls):
         """
         limits, context = Limits("", rate, concurrency), Context(user_id, task_id)
         options = RunOptions(checked_mode(mode), context, stop_on_failure, keep, deadline, cache, limits=limits)
-        prepared = self.prepare(operations, options)
-        if on_step is not None:
-            return self.start(prepared).follow(on_step)
-        opened = self.execute(prepared)
-        with undisturbed(len(opened)):
-            return [to_step_result(one, spec) for one, spec in zip(opened, prepared.specs, strict=True)]
+        return run_prepared(self, self.prepare(operations, options), progress, on_step)
+
+    def plan(  # noqa: PLR0913  # as run
+        self,
+        operations: Any,
+        mode: Mode = "sequence",
+        *,
+        user_id: str | None = None,
+        task_id: str | None = None,
+        stop_on_failure: bool = False,
+        keep: Literal["all", "last"] | Sequence[int | str] = "all",
+        deadline: float | None = None,
+        cache: CacheMode | bool | None = None,
+        rate: float | None = None,
+        concurrency: int | None = None,
+    ) -> CheckedPlan:
+        """Check operations and return them as a plan to look at and to run; arguments and errors as in :meth:`run`."""
+        limits, context = Limits("", rate, concurrency), Context(user_id, task_id)
+        options = RunOptions(checked_mode(mode), context, stop_on_failure, keep, deadline, cache, limits=limits)
+        return CheckedPlan(self, operations, options)
 
     def submit(  # noqa: PLR0913  # as run
         self,
@@ -306,6 +337,10 @@ class Runtime(Controls):
         """Return counters of the coordinator and of the cache."""
         return {**self.request("stats"), "cache": self.cache_request("stats")}
 
+    def metrics(self) -> str:
+        """Return what was measured since the coordinator started, as Prometheus reads it."""
+        return exposition(self.request("metrics"))
+
     # --- used by the other doors -----------------------------------------------------------------------------
 
     def prepare(self, operations: Any, options: RunOptions) -> Prepared:
@@ -316,16 +351,21 @@ class Runtime(Controls):
             options = dataclasses.replace(options, timeouts={**self._timeouts, **options.timeouts})
         return self._preparer.prepare(operations, options)
 
-    def execute(self, prepared: Prepared) -> list[Opened]:
-        """Run a request to its end; an interrupt cancels the run before it goes on."""
+    def execute(self, prepared: Prepared, watch: Watch | None = None) -> list[Opened]:
+        """Run a request to its end, showing it with ``watch``; an interrupt cancels the run before it goes on."""
         future = self.start_execute(prepared)
+        opened: list[Opened] = []
         try:
-            answer = future.result()
+            answer = future.result() if watch is None else watch.until(future)
+            opened = self.open_answer(answer, prepared)
         except BaseException:
             if not future.done():
                 wind_up(self.cancel(prepared), f"{self.incarnation}-{prepared.request.token}")
             raise
-        return self.open_answer(answer, prepared)
+        finally:
+            if watch is not None:
+                watch.close(opened)
+        return opened
 
     def cancel(self, prepared: Prepared) -> concurrent.futures.Future[Any]:
         """Cancel the run of a request whose answer is not there yet."""

@@ -14,6 +14,8 @@ PATIENCE = 0.1
 """Seconds for which work waits for a busy replica before another one is started, whatever it was expected to take."""
 MAX_CHUNK = 512
 ASYNC_CHUNK = 128
+MOST_CALLS = 512
+"""Calls that a replica with async operations holds at once; each may hold many operations, and takes a thread."""
 _ROUNDING = 1e-6
 """Fractions of a CPU do not add up exactly."""
 
@@ -88,8 +90,10 @@ def decide(pools: Sequence[PoolView], free: Mapping[str, float], now: float) -> 
     wake: list[float] = []
     for pool in sorted(pools, key=lambda view: (view.replicas, not view.queued)):
         wanted = _wanted(pool, now)
-        if pool.blocked_since is not None and pool.replicas < pool.most:
-            wake.append(max(pool.blocked_since + PATIENCE, now + PATIENCE / 2))
+        patient = None if pool.blocked_since is None else pool.blocked_since + PATIENCE
+        if patient is not None and now < patient and pool.replicas < pool.most:
+            # Later only something that happens can change the answer, and whatever happens asks again.
+            wake.append(patient)
         if wanted and pool.retry_at > now:
             wake.append(pool.retry_at)
             continue
@@ -219,6 +223,29 @@ def chunk_size(seconds: float | None, queued: int, replicas: int, target: float)
     by_time = int(target / max(seconds, target / MAX_CHUNK))
     share = -(-queued // (2 * max(1, replicas)))
     return max(1, min(by_time, share, MAX_CHUNK))
+
+
+def calls_at_once(concurrency: int) -> int:
+    """Return how many calls a replica with async operations takes at once.
+
+    >>> calls_at_once(8), calls_at_once(10_000)
+    (8, 512)
+    """
+    return min(concurrency, MOST_CALLS)
+
+
+def async_size(held: int, concurrency: int, queued: int, replicas: int) -> int:
+    """Return how many async operations to send at once to a replica that runs ``held`` of at most ``concurrency``.
+
+    Not until an eighth of its places is free, so that a call is worth its message while others end one by one.
+
+    >>> async_size(0, 100, 1000, 1), async_size(95, 100, 1000, 1), async_size(95, 100, 3, 1), async_size(0, 4, 10, 3)
+    (100, 0, 3, 4)
+    """
+    free = concurrency - held
+    if free < min(max(1, concurrency // 8), queued):
+        return 0
+    return min(ASYNC_CHUNK, free, -(-queued // max(1, replicas)))
 
 
 def smooth(before: float | None, measured: float) -> float:

@@ -1,1 +1,1 @@
-"""Measurements against hand-written Ray, in the same run and on the same cluster: ratios, not promises."""
+"""Measurements beside hand-written Ray and Dask: the same work in the same run, so ratios, not promises."""

@@ -1,77 +1,74 @@
-"""``python -m benchmarks [CASE ...]``: prints a table of ratios, and writes benchmarks/results/latest.json."""
+"""``python -m benchmarks [CASE ...]``: measures, prints one table of ratios and writes a JSON file for each case."""
 
 from __future__ import annotations
 
-import json
-import platform
-import statistics
+import argparse
+import os
 import sys
-import time
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import aiecs_ray
-from benchmarks.cases import cases
-from benchmarks.peers import NoopTool, RawActor, SinkTool
+from benchmarks import data, flow, pipeline, small, starting, timed
+from benchmarks.picture import draw
+from benchmarks.report import record, recorded, table
+from benchmarks.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
-    from benchmarks.cases import Case
+    from benchmarks.harness import Case
 
+GROUPS: tuple[tuple[Case, ...], ...] = (
+    starting.CASES,
+    small.CASES,
+    data.CASES,
+    timed.CASES,
+    flow.CASES,
+    pipeline.CASES,
+)
+"""Cases that share a cluster; between groups everything ends."""
 RESULTS = Path(__file__).parent / "results"
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Return the seconds that ``work`` takes."""
-    begun = time.perf_counter()
-    work()
-    return time.perf_counter() - begun
-
-
-def measure(case: Case) -> dict[str, Any]:
-    """Return medians of interleaved repetitions, after one of each that does not count."""
-    case.ours()
-    case.raw()
-    pairs = [(timed(case.ours), timed(case.raw)) for _ in range(case.repeats)]
-    ours, raw = (statistics.median(side) for side in zip(*pairs, strict=True))
-    ratios = sorted(mine / theirs for mine, theirs in pairs)
-    return {
-        "case": case.name,
-        "work": case.work,
-        "ours_seconds": ours,
-        "raw_seconds": raw,
-        "ratio": ours / raw,
-        "ratio_low": ratios[len(ratios) // 10],
-        "ratio_high": ratios[-1 - len(ratios) // 10],
-        "repeats": case.repeats,
-    }
-
-
-def main(names: list[str]) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Measure the named cases, or all."""
-    begun = time.perf_counter()
-    with aiecs_ray.connect("local", num_cpus=2, object_store_memory=2 * 10**9) as rt:
-        rt.register(NoopTool, min_replicas=2)
-        rt.register(SinkTool, num_cpus=0)
-        rt.call("noop_tool.echo", {"n": 1})
-        cold = time.perf_counter() - begun
-        actors = [RawActor.remote() for _ in range(2)]
-        chosen = [case for case in cases(rt, actors) if not names or case.name in names]
-        print(f"{'case':<15}{'ours':>12}{'raw Ray':>12}{'ratio':>8}   10 to 90 %      work")
-        rows = []
-        for case in chosen:
-            row = measure(case)
-            rows.append(row)
-            spread = f"{row['ratio_low']:.2f} to {row['ratio_high']:.2f}"
-            times = f"{row['ours_seconds'] * 1e3:>9.2f} ms{row['raw_seconds'] * 1e3:>9.2f} ms"
-            print(f"{row['case']:<15}{times}{row['ratio']:>8.2f}   {spread:<14}  {row['work']}")
-    print(f"connect and first operation, cold: {cold:.1f} s")
-    RESULTS.mkdir(exist_ok=True)
-    facts = {"python": platform.python_version(), "cold_start_seconds": cold, "cases": rows}
-    (RESULTS / "latest.json").write_text(json.dumps(facts, indent=1) + "\n")
-    return 0 if rows else 2
+    names = [case.name for group in GROUPS for case in group]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure beside raw Ray and Dask.")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"one of {', '.join(names)}; none: all")
+    parser.add_argument("--quick", action="store_true", help="sizes so small that the numbers say nothing")
+    parser.add_argument("--out", type=Path, help="where the JSON files go (benchmarks/results)")
+    parser.add_argument("--show", action="store_true", help="measure nothing: print the table of what was measured")
+    options = parser.parse_args(argv)
+    if unknown := set(options.cases) - set(names):
+        parser.error(f"no case {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    out = options.out or (RESULTS / "local" if options.quick else RESULTS)
+    if options.show:
+        print(table({name: recorded(name, out) for name in options.cases or names}))
+        return 0
+    # Ray's workers give way to every other process of the machine, Dask's do not: here all are alike.
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # as Ray spells it
+    # The history is kept as everywhere, but not among that of the user.
+    with tempfile.TemporaryDirectory() as state:
+        os.environ["XDG_STATE_HOME"] = state
+        print(run([*options.cases] or names, out, quick=options.quick))
+    return 0
+
+
+def run(names: Sequence[str], out: Path, *, quick: bool) -> str:
+    """Measure the named cases and return the table."""
+    found = {}
+    for group in GROUPS:
+        chosen = [case for case in group if case.name in names]
+        with World(quick=quick) as world:
+            for case in chosen:
+                print(f"{case.name}: {case.work}", file=sys.stderr, flush=True)
+                measured = record(case, world, out)
+                found[case.name] = measured.rows
+                if case.name == "growth":
+                    draw(measured.samples, out / "growth.png")
+    return table(found)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(main())

@@ -79,6 +79,15 @@ class _Progress:
             )
         return bool(digest)
 
+    def summary(self, letters: Path) -> dict[str, Any]:
+        """Return the counts, and where failures are."""
+        failures = str(letters) if self.failed else None
+        return {"failures": failures, "completed": self.completed, "failed": self.failed, "resumed": self.resumed}
+
+    def text(self) -> str:
+        """Return the counts for people."""
+        return f"{self.completed} completed" + (f", {self.resumed} were there" if self.resumed else "")
+
 
 def batch(  # noqa: PLR0913  # options of a batch
     context: typer.Context,
@@ -93,12 +102,7 @@ def batch(  # noqa: PLR0913  # options of a batch
     """Run one operation for every line of a file; results are in input order."""
     session: Session = context.obj
     letters = failed or target.with_name(f"{target.name}.failed.jsonl")
-    progress = _Progress()
-    if resume:
-        progress.read(target)
-        progress.read(letters)
-    elif (target.exists() or letters.exists()) and not session.yes:
-        raise CommandError(ExitCode.USAGE, f"{target} is there: --resume goes on after it, --yes begins anew")
+    progress = _taken_up(session, (target, letters), resume=resume)
     session.load_tools()
     session.load_shipped([split_spec(spec)[0]])
     mode = "a" if resume else "w"
@@ -114,21 +118,28 @@ def batch(  # noqa: PLR0913  # options of a batch
         _Writer(session, (good, bad), progress, max_failures).write(values, pending)
     if not bad_lines(letters):
         letters.unlink(missing_ok=True)
-    data = {
-        "input": str(source),
-        "output": str(target),
-        "failures": str(letters) if progress.failed else None,
-        "completed": progress.completed,
-        "failed": progress.failed,
-        "resumed": progress.resumed,
-    }
+    data = {"input": str(source), "output": str(target), **progress.summary(letters)}
     if progress.failed:
         stopped = max_failures is not None and progress.failed > max_failures
         code = ExitCode.FAILED if stopped else ExitCode.PARTLY_FAILED
         how = "stopped after" if stopped else "with"
         raise CommandError(code, f"{how} {progress.failed} failures, which are in {letters}", data)
-    text = f"{progress.completed} completed" + (f", {progress.resumed} were there" if progress.resumed else "")
-    session.output.document("batch", data, text)
+    session.output.document("batch", data, progress.text())
+
+
+def _taken_up(session: Session, files: tuple[Path, Path], *, resume: bool) -> _Progress:
+    """Return what was done before.
+
+    Raises:
+        CommandError: there is something, and nobody said what is to become of it.
+    """
+    progress = _Progress()
+    if resume:
+        for path in files:
+            progress.read(path)
+    elif any(path.exists() for path in files) and not session.yes:
+        raise CommandError(ExitCode.USAGE, f"{files[0]} is there: --resume goes on after it, --yes begins anew")
+    return progress
 
 
 def bad_lines(letters: Path) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Annotated
 
 import typer
 
-from aiecs_ray.cli.session import Session
+from aiecs_ray.cli.session import Session, pairs
+from aiecs_ray.operation import split_spec
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -21,6 +23,23 @@ def stats(context: typer.Context) -> None:
     session.output.document(
         "cache stats", found, "\n".join(f"{name}: {json.dumps(value)}" for name, value in found.items())
     )
+
+
+@app.command()
+def explain(
+    context: typer.Context,
+    spec: Annotated[str, typer.Argument(metavar="TOOL.OPERATION")],
+    param: Annotated[list[str] | None, typer.Option(help="name=value; the value as JSON, or else text")] = None,
+    user_id: Annotated[str | None, typer.Option()] = None,
+    task_id: Annotated[str | None, typer.Option()] = None,
+) -> None:
+    """Say whether a call would be answered from the cache, and if not, why; nothing runs."""
+    session: Session = context.obj
+    session.load_tools()
+    session.load_shipped([split_spec(spec)[0]])
+    with session.runtime(existing=True) as rt:
+        found = rt.cache.explain(spec, pairs(param or ()), user_id=user_id, task_id=task_id)
+    session.output.document("cache explain", dataclasses.asdict(found), str(found))
 
 
 @app.command()

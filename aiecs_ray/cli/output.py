@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
@@ -31,6 +31,8 @@ class Output:
     json: bool = False
     jsonl: bool = False
     quiet: bool = False
+    stream: TextIO = dataclasses.field(default_factory=lambda: sys.stdout)
+    """Where data go; what tools print in this process meanwhile goes elsewhere."""
 
     @property
     def machine(self) -> bool:
@@ -46,9 +48,9 @@ class Output:
     def document(self, command: str, data: Any, text: str) -> None:
         """Write the one result of a command: ``data`` for programs, ``text`` for people."""
         if self.machine:
-            _write(json.dumps({"ok": True, "command": command, "data": data}))
+            self._write(json.dumps({"ok": True, "command": command, "data": data}))
         elif text:
-            _write(text)
+            self._write(text)
 
     def rows(self, command: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
         """Write rows: as a table, as one document, or one a line."""
@@ -60,12 +62,12 @@ class Output:
 
     def line(self, data: Mapping[str, Any]) -> None:
         """Write one line of JSON."""
-        _write(json.dumps(data))
+        self._write(json.dumps(data))
 
     def failure(self, command: str, error: BaseException, code: ExitCode) -> None:
         """Say that a command failed, and why."""
         if self.machine:
-            _write(
+            self._write(
                 json.dumps(
                     {
                         "ok": False,
@@ -79,10 +81,9 @@ class Output:
         for note in getattr(error, "__notes__", ()):
             sys.stderr.write(f"  {note}\n")
 
-
-def _write(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    def _write(self, text: str) -> None:
+        self.stream.write(f"{text}\n")
+        self.stream.flush()
 
 
 def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:

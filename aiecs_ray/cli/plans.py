@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +16,6 @@ from aiecs_ray.context import Context
 from aiecs_ray.errors import AiecsError
 from aiecs_ray.plan_file import PlanFile, load_plan, plan_schema
 from aiecs_ray.reference import is_reference, parse
-from aiecs_ray.run import ENDED
 from aiecs_ray.run_options import RunOptions
 
 if TYPE_CHECKING:
@@ -82,9 +83,13 @@ def run(  # noqa: PLR0913  # options of a run
     task_id: Annotated[str | None, typer.Option(help="wins over the plan's")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="leave it running and print its id")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check only")] = False,
+    report: Annotated[Path | None, typer.Option(help="an HTML file about the run, also when it fails")] = None,
+    trace: Annotated[Path | None, typer.Option(help="a JSON file for ui.perfetto.dev, also when it fails")] = None,
 ) -> None:
-    """Run a plan and show how its steps end; with --jsonl, its events as they happen."""
+    """Run a plan and show how it goes; with --jsonl, its events as they happen."""
     session: Session = context.obj
+    if detach and (report or trace):
+        raise CommandError(ExitCode.USAGE, "--report and --trace wait for the end of the run, --detach does not")
     document = load_plan(plan)
     if dry_run:
         check(context, plan, param)
@@ -98,7 +103,12 @@ def run(  # noqa: PLR0913  # options of a run
         if detach:
             session.output.document("run", {"run": started.id, "status": "running"}, started.id)
             return
-        _follow(session, started)
+        try:
+            _follow(session, started)
+        finally:
+            _keep(session, started, report, trace)
+            with contextlib.suppress(AiecsError):
+                started.release()
 
 
 def _operations(session: Session, document: PlanFile, param: list[str] | None) -> list[dict[str, Any]]:
@@ -120,10 +130,9 @@ def _prepared(rt: Runtime, document: PlanFile, operations: list[dict[str, Any]],
 
 
 def _follow(session: Session, started: Run) -> None:
-    """Tell how steps end, and how the run did."""
+    """Show how the run goes, and tell how it went."""
     try:
-        for event in started.events():
-            _tell(session, event, len(started))
+        _show(session, started)
         results = started.result()
         status = started.status()
     except KeyboardInterrupt as interrupt:
@@ -133,7 +142,6 @@ def _follow(session: Session, started: Run) -> None:
         raise CommandError(interrupted(interrupt), "cancelled", {"run": started.id, "status": "cancelled"}) from None
     shown = [_shown(index, result) for index, result in enumerate(results)]
     data = {"run": started.id, "status": status, "steps": shown}
-    started.release()
     if status == "completed":
         if not session.output.jsonl:
             session.output.document("run", data, brief(results[-1].result) if results else "")
@@ -144,14 +152,26 @@ def _follow(session: Session, started: Run) -> None:
     raise CommandError(code, f"run {started.id} {status.replace('_', ' ')}{why}", data)
 
 
-def _tell(session: Session, event: Event, total: int) -> None:
+def _show(session: Session, started: Run) -> None:
+    """Show the run until it has ended: its events to programs, its progress to people."""
     if session.output.jsonl:
-        session.output.line(_event(event))
-    elif event.kind in ENDED:
-        data = event.data
-        sign = "✓" if event.kind.value == "step_completed" else "✗"
-        what = data.get("message") or ("from cache" if data.get("from_cache") else data.get("summary", ""))
-        session.output.note(f"{sign} {event.step}/{total} {data['spec']}  {data['seconds']:.2f} s  {what}")
+        for event in started.events():
+            session.output.line(_event(event))
+    elif session.output.quiet:
+        started.wait()
+    else:
+        started.watch()
+
+
+def _keep(session: Session, started: Run, report: Path | None, trace: Path | None) -> None:
+    """Write the files that were asked for; that they cannot be written does not hide how the run went."""
+    for target, write in ((report, started.report), (trace, started.trace)):
+        if target is None:
+            continue
+        try:
+            session.output.note(f"{target} is written: {write(target).stat().st_size:,} bytes")
+        except (AiecsError, OSError) as error:
+            session.output.note(f"{target} cannot be written: {error}")
 
 
 def _event(event: Event) -> dict[str, Any]:

@@ -88,7 +88,9 @@ class Session:
         address = self.address or named_cluster() or ("auto" if existing else None)
         if address is None:
             self.output.note("starting a private local Ray; --address says which cluster to use instead")
-        with connect(address, settings=self.settings()) as rt, interruptible():
+        # In this process tools print to its standard output, where only data belong.
+        aside = contextlib.redirect_stdout(sys.stderr) if address == "inprocess" else contextlib.nullcontext()
+        with aside, connect(address, settings=self.settings()) as rt, interruptible():
             yield rt
 
     @contextlib.contextmanager

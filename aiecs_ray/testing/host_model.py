@@ -74,6 +74,7 @@ class HostModel:
         self._running: dict[tuple[int, int], ModelBody] = {}
         self._recalled: dict[int, None] = {}
         self._held: dict[int, list[Outcome]] = {}
+        self._told: dict[int, int] = {}
         self._begun: OrderedDict[int, list[int]] = OrderedDict()
         self._took: dict[str, float] = {}
         self.marks: dict[tuple[int, int], Mark] = {}
@@ -93,6 +94,7 @@ class HostModel:
         finally:
             self._recalled.pop(work.id, None)
             self._held.pop(work.id, None)
+            self._told.pop(work.id, None)
 
     async def _one_by_one(self, work: Work, *, hold: bool) -> AsyncGenerator[list[Outcome], None]:
         ready = self._hold(work.id)
@@ -120,6 +122,7 @@ class HostModel:
 
     def _hold(self, work: int) -> list[Outcome]:
         ready = self._held[work] = []
+        self._told[work] = 0
         return ready
 
     def _is_quick(self, item: Item) -> bool:
@@ -133,10 +136,14 @@ class HostModel:
 
         tasks = [asyncio.get_running_loop().create_task(run(item)) for item in work.items]
         try:
-            for _ in work.items:
-                outcome = await ended.get()
-                if outcome is not None:
-                    yield [outcome]
+            left = len(work.items)
+            while left:
+                outcomes = [await ended.get()]
+                while not ended.empty():
+                    outcomes.append(ended.get_nowait())
+                left -= len(outcomes)
+                if ready := [outcome for outcome in outcomes if outcome is not None]:
+                    yield ready
         finally:
             for task in tasks:
                 task.cancel()
@@ -183,13 +190,13 @@ class HostModel:
         return self.collect(work)
 
     def collect(self, work: int) -> Stopped:
-        """Hand over the outcomes of ``work`` that wait for the end of a body after them."""
+        """Hand over the outcomes of ``work`` that wait for the end of a body after them; later they come again."""
         running = tuple(body.step for body in self._running.values() if body.work == work)
         held = self._held.get(work)
         waiting: list[Outcome] = []
         if running and held is not None and not _has_large(held):
-            waiting = held[:]
-            held.clear()
+            waiting = held[self._told[work] :]
+            self._told[work] += len(waiting)
         return Stopped(running, tuple(self._begun.get(work, ())), waiting)
 
 

@@ -126,7 +126,7 @@ class _Verdict:
             "KeyError": how[-1:] == ["error"],
             "ConnectionResetError": how[-1:] == ["transient"] and self._gave_up(settled, policy),
             "ReplicaLostError": (policy.idempotent or not how) and lost > 0 and self._gave_up(settled, policy),
-            "OutcomeUnknownError": not policy.idempotent and lost_last,
+            "OutcomeUnknownError": not policy.idempotent and lost_last and self._may_have_begun(key),
             "OperationTimeoutError": settled.attempts > 1 and policy.timeout is not None,
             "OSError": self._tool_is(policy, "raises"),
             "ToolInitError": self._tool_is(policy, "crashes", "sometimes crashes", "hangs") or self._is_killed(policy),
@@ -147,6 +147,11 @@ class _Verdict:
         repeated = exhausted and tried and error.type_name in passing
         if error.code != ("E005" if repeated else "E003"):
             self.broken(f"step {step} failed with {error.type_name} as {error.code} after {settled.attempts} attempts")
+
+    def _may_have_begun(self, key: tuple[str, int]) -> bool:
+        """Whether a step began where it was sent last, or nobody can tell: there is nothing to read of that replica."""
+        last = self.world.sendings[key][-1].replica
+        return not last.is_legible or any(record.replica is last for record in self.world.bodies.get(key, ()))
 
     def _gave_up(self, settled: Settled, policy: Policy) -> bool:
         """Whether nothing is left to try."""

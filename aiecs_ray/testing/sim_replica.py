@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.backend import Remains, ReplicaDied
 from aiecs_ray.messages import ErrorInfo
+from aiecs_ray.options import ASYNC_CONCURRENCY
+from aiecs_ray.scaling import calls_at_once
 from aiecs_ray.testing.bodies import live
 from aiecs_ray.testing.host_model import HostModel
 
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from aiecs_ray.testing.scenario import ToolPlan
     from aiecs_ray.testing.world import World
 
-ASYNC_CALLS = 64
 AHEAD = 16
 """Outcomes that may be under way unread; one where an operation must not run twice."""
 KILL = 0.05
@@ -103,8 +104,10 @@ class SimReplica:
         self._tasks: dict[asyncio.Task[Any], None] = {}
         self._channels: dict[_Channel, None] = {}
         self._answers: dict[asyncio.Future[Any], None] = {}
-        concurrency = int(tool.spec.options.get("concurrency") or 1)
-        self._calls = asyncio.Semaphore(ASYNC_CALLS if tool.spec.has_async else concurrency)
+        concurrency = int(tool.spec.options.get("concurrency") or (ASYNC_CONCURRENCY if tool.spec.has_async else 1))
+        self.most = concurrency
+        """Operations that it may run at once."""
+        self._calls = asyncio.Semaphore(calls_at_once(concurrency) if tool.spec.has_async else concurrency)
         self.host = HostModel(
             self._run_body,
             is_async=self._is_async,
@@ -171,6 +174,11 @@ class SimReplica:
         await self._ended.wait()
         await asyncio.sleep(self.world.latency())
         return Remains(self._marks)
+
+    @property
+    def is_legible(self) -> bool:
+        """Whether its ledger outlived it."""
+        return self._marks is not None
 
     # --- the process ---------------------------------------------------------------------------------------
 

@@ -123,6 +123,8 @@ class World:
         """A body begins."""
         key, now = (work.run, item.step), self.loop.time()
         record = BodyRecord(replica, now)
+        if self.policy(*key).is_async:
+            self._judge_company(replica)
         before = self.bodies.setdefault(key, [])
         self.note("begin  %s step %s of %s", replica, item.step, work.run)
         self._judge_start(key, before)
@@ -134,6 +136,16 @@ class World:
             if self.inside[name] > limits.concurrency:
                 self.broken(f"limit {name!r} has {self.inside[name]} operations inside, {limits.concurrency} allowed")
         return record
+
+    def _judge_company(self, replica: SimReplica) -> None:
+        """A replica with async operations runs no more of them side by side than it may."""
+        running = 1 + sum(
+            record.replica is replica and record.ended is None and self.policy(*key).is_async
+            for key, records in self.bodies.items()
+            for record in records
+        )
+        if running > replica.most:
+            self.broken(f"{running} async operations run side by side in {replica}, {replica.most} may")
 
     def _judge_start(self, key: tuple[str, int], before: Sequence[BodyRecord]) -> None:
         run_id, step = key

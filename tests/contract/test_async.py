@@ -49,6 +49,24 @@ class Network:
         return value
 
 
+class Meeting:
+    """Whoever comes waits until enough are there."""
+
+    def __init__(self) -> None:
+        self.present = self.most = 0
+        self.complete = asyncio.Event()
+
+    async def meet(self, size: int) -> int:
+        self.present += 1
+        self.most = max(self.most, self.present)
+        if self.present >= size:
+            self.complete.set()
+        await self.complete.wait()
+        await asyncio.sleep(0)
+        self.present -= 1
+        return self.most
+
+
 @pytest.fixture
 def network(rt: Runtime) -> Runtime:
     rt.register(Network, max_replicas=1)
@@ -75,6 +93,23 @@ def test_operations_of_several_runs_run_side_by_side(network: Runtime, gate: Gat
         visitor.let_go()
 
     assert [run.result()[0].result for run in runs] == ["go"] * 4
+
+
+def test_no_more_operations_are_in_flight_than_the_tool_says(rt: Runtime) -> None:
+    rt.register(Meeting, max_replicas=1, concurrency=5)
+
+    results = rt.run([op("meeting.meet", size=5)] * 60, "batch")
+
+    assert max(result.result for result in results) == 5
+
+
+def test_as_many_operations_are_in_flight_as_the_tool_says_whoever_asks(rt: Runtime) -> None:
+    rt.register(Meeting, max_replicas=1, concurrency=150)
+
+    together = rt.submit([op("meeting.meet", size=150)] * 80, "parallel")
+    single = [rt.submit([op("meeting.meet", size=150)]) for _ in range(70)]
+
+    assert max(result.result for run in (together, *single) for result in run.result(timeout=20)) == 150
 
 
 def test_a_sequence_of_async_operations_keeps_its_order(network: Runtime, gate: Gate) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -136,8 +139,8 @@ def test_secrets_of_parameters_stand_nowhere(clerk: Runtime, tmp_path: Path) -> 
     record = latest(clerk)
     clerk.history.export(tmp_path / "out.jsonl", limit=1)
 
-    assert record.steps[0].params == "{'value': '*** again', 'password': '***'}"
-    assert record.steps[1].message == "Error executing fail: not ***"
+    assert record.steps[0].params == "{'value': '******** again', 'password': '********'}"
+    assert record.steps[1].message == "Error executing fail: not ********"
     assert "hunter2" not in (tmp_path / "out.jsonl").read_text()
     with pytest.raises(ResultExpiredError, match="secret"):
         record.value(0)
@@ -217,3 +220,34 @@ def test_nothing_is_lost_when_the_runtime_is_closed(tmp_path: Path) -> None:
         runs = rt.history.runs()
         assert [run.status for run in runs] == ["completed", "completed"]
         assert [len(rt.history.run(run.id).steps) for run in runs] == [200, 200]
+
+
+def test_a_history_that_cannot_be_written_holds_up_nobody_for_long() -> None:
+    settings = Settings(grace=0.1, history_url="sqlite:////proc/nowhere/history.sqlite3")
+    rt = aiecs_ray.connect("inprocess", settings=settings, registry=aiecs_ray.Registry())
+    rt.register(Clerk)
+
+    assert rt.call("clerk.give", {"value": 1}) == 1
+    begun = time.monotonic()
+    rt.close()
+
+    assert time.monotonic() - begun < 8
+
+
+def test_a_runtime_that_nobody_closed_tells_its_history_everything(tmp_path: Path) -> None:
+    program = """
+import aiecs_ray
+from aiecs_ray.config import Settings
+class Clerk:
+    def give(self): return 1
+rt = aiecs_ray.connect("inprocess", settings=Settings(history_url="sqlite:///history.sqlite3"))
+rt.register(Clerk)
+rt.run([{"operation": "clerk.give"}])
+"""
+
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)  # noqa: S603
+
+    settings = Settings(history_url=f"sqlite:///{tmp_path}/history.sqlite3")
+    with aiecs_ray.connect("inprocess", settings=settings, registry=aiecs_ray.Registry()) as rt:
+        assert [run.status for run in rt.history.runs()] == ["completed"]
+    assert done.stderr == ""

@@ -12,10 +12,10 @@ import pytest
 
 from aiecs_ray.actors import ledger as ledgers
 from aiecs_ray.actors.ledger import SLOTS, Ledger, Whereabouts, end_process, open_ledger, take_remains
-from aiecs_ray.actors.pool import ASYNC_WINDOW
 from aiecs_ray.deaths import INNOCENT, Fate, judge
 from aiecs_ray.messages import Item, Mark, Work
-from aiecs_ray.scaling import ASYNC_CHUNK
+from aiecs_ray.options import MAX_CONCURRENCY
+from aiecs_ray.scaling import MOST_CALLS
 
 
 @pytest.fixture(autouse=True)
@@ -23,8 +23,9 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledgers.tempfile, "gettempdir", lambda: str(tmp_path))
 
 
-def work(*steps: int, chain: bool = False, number: int = 7) -> Work:
-    return Work(number, "run", tuple(Item(step, 1, "op", b"") for step in steps), chain=chain)
+def work(*steps: int, chain: bool = False, number: int = 7, idempotent: bool = True) -> Work:
+    items = tuple(Item(step, 1, "op", b"", (), idempotent) for step in steps)
+    return Work(number, "run", items, chain=chain)
 
 
 def test_an_attempt_is_marked_at_each_stage() -> None:
@@ -53,7 +54,7 @@ def test_what_runs_is_never_overwritten_however_many_follow() -> None:
 
 
 def test_there_are_more_slots_than_a_replica_has_in_flight() -> None:
-    assert SLOTS >= 2 * ASYNC_WINDOW * ASYNC_CHUNK
+    assert SLOTS >= MAX_CONCURRENCY + MOST_CALLS
 
 
 def test_marks_are_there_after_the_process_was_killed(tmp_path: Path) -> None:
@@ -184,7 +185,8 @@ def test_a_process_that_ends_behind_its_only_body_died_of_that() -> None:
         (work(0), 0, Fate(started=None, guilty=True, suspect=True)),
         (work(0, 1), 1, Fate(started=None, guilty=False, suspect=True)),
         (work(0, 1, chain=True), 0, Fate(started=None, guilty=False, suspect=True)),
-        (work(0, 1, chain=True), 1, INNOCENT),
+        (work(0, 1, chain=True), 1, Fate(started=None, guilty=False, suspect=False)),
+        (work(0, 1, chain=True, idempotent=False), 1, INNOCENT),
     ],
 )
 def test_where_nobody_can_tell_what_was_sent_may_have_started(sent: Work, step: int, fate: Fate) -> None:

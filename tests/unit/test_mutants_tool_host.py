@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from aiecs_ray import packing
-from aiecs_ray.actors.tool import Delivery, Large, ToolHost
+from aiecs_ray.actors.tool import REMEMBERED, Delivery, Large, ToolHost
 from aiecs_ray.messages import Item, ToolSpec, Work
 from aiecs_ray.shipping import ship
+from tests.contract.probes import DEADLINE, Gate, visit
 
 if TYPE_CHECKING:
     from aiecs_ray.messages import Outcome
@@ -32,6 +34,9 @@ class Maker:
 
     def make_unreadable(self) -> Unreadable:
         return Unreadable()
+
+    def wait_at(self, gate: int) -> str:
+        return visit(gate)
 
     def leave(self) -> None:
         sys.exit(0)
@@ -77,6 +82,22 @@ def test_nothing_begins_after_a_recall(host: ToolHost) -> None:
     assert rest == []
 
 
+def test_what_was_collected_comes_again_for_the_answer_may_be_lost(host: ToolHost) -> None:
+    items = (item(0, "make", size=1), item(1, "wait_at", gate=(gate := Gate()).port))
+    said: list[Delivery] = []
+    thread = threading.Thread(target=lambda: said.extend(host.stream(Work(1, "run", items), hold=True)))
+
+    with gate:
+        thread.start()
+        visitor = gate.arrival()
+        collected = [host.collect(1), host.collect(1)]
+        visitor.let_go()
+        thread.join(DEADLINE)
+
+    assert [[outcome.step for outcome in stopped.outcomes] for stopped in collected] == [[0], []]
+    assert [outcome.step for outcome in outcomes(said)] == [0, 1]
+
+
 def test_a_chain_ends_with_its_first_failure(host: ToolHost) -> None:
     items = (item(0, "make", size=1), item(1, "fail"), item(2, "make", size=1))
 
@@ -97,3 +118,30 @@ def test_a_value_that_nobody_can_read_is_a_failure(host: ToolHost) -> None:
     found = host.call(Work(1, "run", (item(0, "make_unreadable"), item(1, "make", size=1)))).outcomes
 
     assert [outcome.kind for outcome in found] == ["error", "value"]
+
+
+def test_what_began_is_remembered_as_long_as_it_runs() -> None:
+    spec = ToolSpec("maker@1", "maker", ship(Maker), "1", {"concurrency": 2})
+    host = ToolHost(spec, fetch=lambda packed: packed, report=lambda *_: None, inline_limit=LIMIT)
+    host.start()
+    with Gate() as gate:
+        waits = Work(0, "run", (item(0, "wait_at", gate=gate.port, idempotent=False),))
+        thread = threading.Thread(target=host.call, args=(waits,))
+        thread.start()
+        visitor = gate.arrival()
+
+        for number in range(1, 2 * REMEMBERED):
+            host.call(Work(number, "run", (item(0, "make", size=1),)))
+        begun = host.stop(0).begun
+        visitor.let_go()
+        thread.join(DEADLINE)
+
+    assert begun == (0,)
+
+
+def test_a_recall_that_comes_late_leaves_nothing_behind(host: ToolHost) -> None:
+    host.call(Work(1, "run", (item(0, "make", size=1),)))
+
+    host.stop(1)
+
+    assert host._recalled == {}

@@ -132,7 +132,7 @@ def test_names_without_a_value_hide_nothing() -> None:
 
 
 def test_the_longest_secret_is_masked_first() -> None:
-    assert mask("abcdef abc", {"abc", "abcdef"}) == "*** ***"
+    assert mask("abcdef abc", {"abc", "abcdef"}) == "******** ********"
 
 
 def test_only_names_are_looked_at() -> None:

@@ -217,3 +217,21 @@ async def test_without_events_nothing_is_sent() -> None:
 
     assert await recorder.drain(5.0)
     assert link.asked == 0
+
+
+async def test_who_closes_does_not_wait_again_for_what_was_waited_for_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder_module, "BRIEF", 0.01)
+    link = Link()
+    link.there = False
+    recorder, run = recorder_of(link), run_of(1)
+    recorder.follow(run)
+    start(run)
+    loop = asyncio.get_running_loop()
+    first = loop.create_task(recorder.drain(1.0))
+    await asyncio.sleep(0.9)
+    begun = loop.time()
+
+    await recorder.close(1.0)
+
+    assert loop.time() - begun < 0.5
+    assert not await first

@@ -88,9 +88,17 @@ def test_work_that_waits_for_a_busy_replica_gets_another_after_a_moment() -> Non
     most = decide([quick._replace(blocked_since=NOW - PATIENCE, most=1)], {"CPU": 4.0}, NOW)
 
     assert early == Decision(wake_at=NOW + PATIENCE)
-    assert late == Decision(start=("a",), wake_at=NOW + PATIENCE / 2)
+    assert late == Decision(start=("a",))
     assert begun.start == ()
     assert most == Decision()
+
+
+def test_nobody_is_woken_for_work_that_only_an_event_can_help() -> None:
+    blocked = pool("a", queued=5, replicas=1, seconds=0.001, blocked_since=NOW - PATIENCE)
+
+    decision = decide([blocked], {"CPU": 0.0}, NOW)
+
+    assert decision == Decision()
 
 
 def test_a_tool_gets_so_many_replicas_and_no_more() -> None:
