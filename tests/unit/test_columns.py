@@ -30,7 +30,7 @@ def test_no_rows_are_no_rows() -> None:
 
 
 def test_what_is_only_equal_stays_apart() -> None:
-    rows = [Settled("completed", 1), Settled("completed", True), Settled("completed", 1.0)]
+    rows = [Settled("completed", value) for value in (1, True, 1.0)]
 
     back = to_rows(Settled, to_columns(rows))
 
