@@ -136,6 +136,8 @@ class RayReplica:
     def __init__(self, actor: Any, node: str) -> None:
         # Ray types a handle as its class, on which ``.remote`` does not type-check.
         self._actor = actor
+        # Made once, not at each call.
+        self._call = actor.call.options(num_returns=2)
         self._own_node = node
         self._where: Whereabouts | None = None
         self.node = ""
@@ -151,7 +153,7 @@ class RayReplica:
     async def send(self, work: Work, *, stream: bool) -> AsyncIterator[list[Outcome]]:
         """Run ``work``; large values stay in the object store and belong to this process."""
         if not stream:
-            status, larges = self._actor.call.options(num_returns=2).remote(work)
+            status, larges = self._call.remote(work)
             outcomes = await self._get(status)
             yield [_with_reference(outcome, larges) for outcome in outcomes]
             return
