@@ -75,7 +75,7 @@ def configure_logging(level: Level = "INFO", *, as_json: bool = False, file: str
     >>> configure_logging("loud")
     Traceback (most recent call last):
     ...
-    aiecs_ray.errors.InvalidConfigError: log_level: it must be DEBUG, INFO, WARNING, ERROR or CRITICAL, not 'loud'
+    aiecs_ray.input_errors.InvalidConfigError: Setting 'log_level': it must be DEBUG, INFO, WARNING, ERROR or CRITICAL, not 'loud'
     """
     if level not in get_args(Level):
         raise InvalidConfigError("log_level", f"it must be DEBUG, INFO, WARNING, ERROR or CRITICAL, not {level!r}")
