@@ -11,7 +11,7 @@ from aiecs_ray.errors import AiecsError
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from aiecs_ray.actors.coordinator import Answer
+    from aiecs_ray.actors.pages import Answer
     from aiecs_ray.run_options import Prepared
     from aiecs_ray.runtime import Runtime
 
