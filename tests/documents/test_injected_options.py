@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import aiecs_ray
+    from tests.contract.probes import Gate, Ledger
 
     Wire = Callable[..., OperationExecutor]
 
@@ -313,6 +314,23 @@ async def test_a_tool_of_our_own_executor_has_methods_and_is_stopped(local: aiec
     executor.close()
 
     assert Mail.sent == ["new"]
+
+
+async def test_a_cancelled_await_ends_what_runs_behind_our_own_executor(
+    local: aiecs_ray.Runtime, gate: Gate, ledger: Ledger
+) -> None:
+    executor = OperationExecutor(ToolExecutor(runtime=local), cache_provider=DictCache())
+    params = {"gate": gate.port, "ledger": ledger.path}
+    running = asyncio.create_task(executor.execute_operation("desk.visit_until_asked", params))
+    await asyncio.to_thread(gate.arrival)
+
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    executor.close()
+
+    assert ledger.lines() == ["asked"]
+    assert local.stats()["runs"]["active"] == 0
 
 
 # --- life ------------------------------------------------------------------------------------------------------
