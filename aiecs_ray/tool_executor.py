@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from aiecs_ray.runtime import Runtime
 
 
+UNSAID: Any = object()
+"""Stands for an argument that is given by its name, if at all."""
+
+
 class ToolExecutor(IToolExecutor):
     """Runs operations of tools (document S0, "ToolExecutor"; interface of document S3).
 
@@ -44,15 +48,17 @@ class ToolExecutor(IToolExecutor):
 
     # --- the interface ---------------------------------------------------------------------------------------
 
-    def execute(self, tool: Any, operation_name: str, /, **params: Any) -> Any:  # type: ignore[override]  # D-23
+    def execute(self, tool: Any = UNSAID, operation_name: str = UNSAID, /, **params: Any) -> Any:
         """Run an operation and return its result; an async one is run to its end (C-57).
 
-        ``tool`` is a name or a proxy (it runs in a replica), or an object of this process.
+        ``tool`` is a name or a proxy (it runs in a replica), or an object of this process. Given by position it leaves
+        its name to the operation's parameters (D-23).
 
         Raises:
             OperationFailedError: the tool raised; text "Error executing {operation}: {its message}".
             AttributeError: no such tool or operation.
         """
+        tool, operation_name = take(params, tool=tool, operation_name=operation_name)
         if (name := name_of(tool)) is not None:
             return self.runtime.call(f"{name}.{operation_name}", params)
         method, arguments = _bind(tool, operation_name, params)
@@ -70,10 +76,9 @@ class ToolExecutor(IToolExecutor):
         # A loop runs in this thread, and another cannot.
         return self._threads.submit(asyncio.run, waiting).result()
 
-    async def execute_async(  # type: ignore[override]  # as execute
-        self, tool: Any, operation_name: str, /, **params: Any
-    ) -> Any:
+    async def execute_async(self, tool: Any = UNSAID, operation_name: str = UNSAID, /, **params: Any) -> Any:
         """Run an operation without holding up the event loop; a sync one runs in a thread or a replica."""
+        tool, operation_name = take(params, tool=tool, operation_name=operation_name)
         loop = asyncio.get_running_loop()
         if name_of(tool) is None and inspect.iscoroutinefunction(getattr(type(tool), operation_name, None)):
             method, arguments = _bind(tool, operation_name, params)
@@ -127,6 +132,18 @@ class ToolExecutor(IToolExecutor):
             if self._connected is not None:
                 self._connected.close()
                 self._connected = self._runtime = None
+
+
+def take(params: dict[str, Any], **arguments: Any) -> list[Any]:
+    """Return arguments given by position; one that was not is taken out of ``params``, where it is by its name.
+
+    Raises:
+        TypeError: it is not there either.
+    """
+    for name, value in arguments.items():
+        if value is UNSAID and name not in params:
+            raise TypeError(f"the argument {name!r} is missing")
+    return [params.pop(name) if value is UNSAID else value for name, value in arguments.items()]
 
 
 def name_of(tool: Any) -> str | None:

@@ -9,6 +9,8 @@ import pytest
 from aiecs_ray import ExecutionUtils, TaskStatus, TaskStepResult, ToolExecutor
 from aiecs_ray.engine import ContextExecutor, ExecutionEngine
 from aiecs_ray.errors import InvalidInputError, InvalidOperationsError, InvalidParamsError, InvalidToolError
+from aiecs_ray.interface_checks import signature_mismatches
+from aiecs_ray.interfaces import IAsyncContextExecutor, IToolExecutor
 from aiecs_ray.model import ErrorCode
 from tests.contract.probes import op
 from tests.documents.tools_of_cases import Desk
@@ -133,6 +135,19 @@ async def test_parameters_may_have_the_names_of_our_own(local: aiecs_ray.Runtime
     async with ContextExecutor(executor) as inside:
         assert await inside.execute_in_context("desk.take_any", **names) == names
     tools.close()
+
+
+async def test_our_own_arguments_may_be_given_by_name(executor: OperationExecutor) -> None:
+    tools = ToolExecutor()
+
+    assert tools.execute(tool=Desk(), operation_name="add", a=1) == 2
+    assert await tools.execute_async(Desk(), operation_name="add", a=1) == 2
+    async with ContextExecutor(executor) as inside:
+        assert await inside.execute_in_context(operation="desk.add", a=1) == 2
+    with pytest.raises(TypeError, match="the argument 'operation_name' is missing"):
+        tools.execute(Desk())
+    assert signature_mismatches(ToolExecutor, IToolExecutor) == ()
+    assert signature_mismatches(ContextExecutor, IAsyncContextExecutor) == ()
 
 
 def test_a_tools_methods_take_values_by_position(executor: OperationExecutor) -> None:
