@@ -280,6 +280,8 @@ def _difference(one: KeyParts, other: KeyParts) -> tuple[str, ...]:
     """Name the parts in which two keys of one operation differ."""
     differs = {
         "code": one.version != other.version,
+        "config": one.config != other.config,
+        "environment": one.environment != other.environment,
         "scope": one.scope != other.scope,
         "params": one.params != other.params,
         "inputs": one.inputs != other.inputs,

@@ -24,6 +24,8 @@ async def explain(request: RunRequest, outbox: Outbox, token: Callable[[int], by
     key, parts = made
     readable = {
         "code": parts.version,
+        "config": parts.config,
+        "environment": parts.environment,
         "scope": parts.scope,
         "user": parts.owner[0],
         "task": parts.owner[1],

@@ -217,8 +217,19 @@ class Lookups:
             params=spec.digest,
             inputs=tuple(inputs),
             fingerprints=files,
+            config=policy.config,
+            environment=policy.environment,
         )
-        return key, KeyParts(policy.version, policy.scope, owner, spec.digest, tuple(inputs), files)
+        return key, KeyParts(
+            policy.version,
+            policy.scope,
+            owner,
+            spec.digest,
+            tuple(inputs),
+            files,
+            policy.config,
+            policy.environment,
+        )
 
     def _identity(self, source: Input) -> bytes | None:
         """What stands for an input in a key: its content where that is small, else the computation that made it."""

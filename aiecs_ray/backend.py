@@ -98,6 +98,10 @@ class KeyParts(NamedTuple):
     """Identities of the results that the parameters refer to."""
     files: tuple[bytes, ...] = ()
     """States of the files that they name."""
+    config: str = ""
+    """Digest of the tool's config."""
+    environment: str = ""
+    """Digest of the tool's runtime_env."""
 
 
 class CacheEntry(NamedTuple):

@@ -26,6 +26,8 @@ HEALTH_TIMEOUT = 5.0
 """Seconds within which a healthy cache answers."""
 _TEXTS = {
     "code": "the tool's code has changed",
+    "config": "the tool's config is another",
+    "environment": "the tool's runtime_env is another",
     "scope": "the operation's scope has changed",
     "params": "the parameters are others",
     "inputs": "a value that it reads is another",
@@ -47,7 +49,7 @@ class Explanation:
     """One sentence for people."""
     key: str | None = None
     parts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """What the key is made of: code, scope, user, task, params (a digest), inputs, files."""
+    """What the key is made of: code, config, environment, scope, user, task, params (a digest), inputs, files."""
     differs: tuple[str, ...] = ()
     """The parts that set it apart from the nearest entry of the same operation."""
     entry: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -68,12 +68,16 @@ def cache_key(  # noqa: PLR0913  # all that a result depends on, by name
     params: bytes,
     inputs: tuple[tuple[bytes, ...], ...] = (),
     fingerprints: tuple[object, ...] = (),
+    config: str = "",
+    environment: str = "",
 ) -> str:
     """Return the key of one operation's result, as 64 hexadecimal digits (defects D-01, D-05, D-07).
 
     ``version`` is the tool's code version, ``owner`` the user id and the task id: scope ``"user"`` leaves the task
     out, ``"global"`` both. ``params`` is the digest of the parameters, ``inputs`` the identities of the results that
     they refer to, ``fingerprints`` what else the result depends on, such as the modification time of a file.
+    ``config`` and ``environment`` are the digests of what the tool is built with and of where it runs, empty where
+    nothing was said of them.
 
     Raises ``ValueError`` for an unknown scope, and :class:`UncacheableValueError` where a fingerprint has no digest.
 
@@ -86,7 +90,10 @@ def cache_key(  # noqa: PLR0913  # all that a result depends on, by name
     """
     if scope not in _SCOPES:
         raise ValueError(f"unknown cache scope {scope!r}; known are {', '.join(_SCOPES)}")
-    return digest((tool, operation, version, scope, owner[: _SCOPES[scope]], params, inputs, fingerprints)).hex()
+    setting = (config, environment) if config or environment else ()
+    return digest(
+        (tool, operation, version, scope, owner[: _SCOPES[scope]], params, inputs, fingerprints, *setting)
+    ).hex()
 
 
 def generate_cache_key(  # noqa: PLR0913  # the document's signature

@@ -87,7 +87,11 @@ class Policy(NamedTuple):
     ttl: float | None = None
     scope: Scope = "task"
     version: str = ""
-    """Code version of the tool, a part of every cache key."""
+    """Code version of the tool, a part of every cache key; so are the two that follow."""
+    config: str = ""
+    """Digest of what the tool is built with; empty without a config."""
+    environment: str = ""
+    """Digest of the runtime_env in which it runs; empty without one."""
     priority: int = 0
     weight: int = 1
     """Units that one start counts against the limits it passes."""
@@ -142,6 +146,10 @@ class ToolSpec:
     operations: tuple[Mapping[str, Any], ...] = ()
     """Descriptions for ``list_tools()``: name, parameters, schema, doc."""
     has_async: bool = False
+    config: str = ""
+    """Digest of the config in ``options``; empty without one."""
+    environment: str = ""
+    """Digest of what in the runtime_env can change a result; empty without any."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,6 +207,8 @@ class _Request:
             ttl=declared["ttl"],
             scope=declared["scope"],
             version=tool.version,
+            config=tool.config,
+            environment=tool.environment,
             priority=operation.priority,
             weight=declared.get("weight", 1),
             tags=declared["tags"],
