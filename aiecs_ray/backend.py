@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import concurrent.futures
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
     from aiecs_ray.messages import ErrorInfo, Mark, Outcome, ToolSpec, Work
     from aiecs_ray.metering import Sample
@@ -118,14 +118,23 @@ class CacheEntry(NamedTuple):
     task_id: str = ""
     seconds: float = 0.0
     ttl: float | None = None
+    """Seconds that it lives; None: as the cache is configured. One that is put with 0 takes the old one away."""
     tags: tuple[str, ...] = ()
     """Labels of the operation."""
     parts: KeyParts | None = None
+    left: float | None = None
+    """Of one that was found: seconds that it has left; None: it stays."""
 
     @property
     def spec(self) -> str:
         """The operation as users call it."""
         return f"{self.tool}.{self.operation}"
+
+
+def tags_of(spec: str, user_id: str, task_id: str, labels: Iterable[str]) -> dict[str, str]:
+    """Return the tags by which an entry is found and deleted."""
+    about = {"tool": spec.partition(".")[0], "operation": spec, "user_id": user_id, "task_id": task_id}
+    return {**{f"label:{label}": "" for label in labels}, **about}
 
 
 class Note(NamedTuple):
@@ -153,6 +162,9 @@ class CacheLink(Protocol):
 
     async def explain(self, parts: KeyParts, operation: str, key: str) -> dict[str, Any]:
         """Say whether there is an entry under ``key``, or what sets it apart from the nearest one."""
+
+    async def purge(self, tags: dict[str, str]) -> int:
+        """Delete the entries that carry all of ``tags``, those included that were put before; return how many."""
 
 
 class HistoryLink(Protocol):

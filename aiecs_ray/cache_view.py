@@ -128,11 +128,11 @@ class CacheView:
             tags[f"label:{tag}"] = ""
         if not tags:
             raise InvalidInputError("say what to invalidate: tool=, operation=, user_id=, task_id= or tag=")
-        return self._runtime.cache_request("purge", {**tags, **_own()})  # type: ignore[no-any-return]
+        return self._runtime.request("purge", {**tags, **_own()})  # type: ignore[no-any-return]
 
     def clear(self) -> int:
         """Delete every entry, and return how many there were; inside an operation of a user only that user's."""
-        return self._runtime.cache_request("purge", _own())  # type: ignore[no-any-return]
+        return self._runtime.request("purge", _own())  # type: ignore[no-any-return]
 
     def warm(self, operations: Any, *, user_id: str | None = None, task_id: str | None = None) -> WarmUpReport:
         """Run those operations whose results are not in the cache, all at once, and report.

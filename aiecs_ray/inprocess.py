@@ -194,6 +194,9 @@ class _CacheLink:
     async def explain(self, parts: KeyParts, operation: str, key: str) -> dict[str, Any]:
         return self._cache.explain(parts, operation, key)
 
+    async def purge(self, tags: dict[str, str]) -> int:
+        return self._cache.purge(tags)
+
 
 class _MetricsLink:
     """Nobody looks at the numbers of one process but who asks for them."""

@@ -225,6 +225,8 @@ class Item(NamedTuple):
     inputs: tuple[tuple[Literal["value", "item"], int, tuple[str | int, ...], str], ...] = ()
     """Per slot: where from (``Work.values`` or an earlier item's result), which one, the path, the reference."""
     idempotent: bool = True
+    files: tuple[tuple[str, str], ...] = ()
+    """Files whose state the outcome has to tell, as in the step."""
 
 
 class Work(NamedTuple):
@@ -293,6 +295,8 @@ class Outcome(NamedTuple):
     """Seconds for which its result may be cached, where the operation computes that from the result; 0: not at all."""
     uncacheable: str = ""
     """Why its result cannot be cached."""
+    files: tuple[bytes, ...] = ()
+    """States of the item's files, taken when the body had ended."""
 
 
 class Settled(NamedTuple):
