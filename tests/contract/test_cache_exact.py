@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import secrets
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aiecs_ray import operation
+import aiecs_ray
+from aiecs_ray import Runtime, inprocess, operation
+from tests.contract.probes import Gate, Ledger, eventually, note, op, visit, visit_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from aiecs_ray import Runtime
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -24,6 +28,10 @@ class Scale:
     @operation(cache=True)
     def weigh(self, x: int, name: str) -> tuple[int, str]:
         return self.factor * x, name
+
+    @operation(cache=True)
+    def length(self, text: str) -> int:
+        return len(text)
 
 
 @pytest.fixture
@@ -71,3 +79,210 @@ def test_another_environment_is_another_key(rt: Runtime, user: str) -> None:
 
     assert len({plain, german, key({"env_vars": {"LANG": "fr"}})}) == 3
     assert patient == german
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+class Reader:
+    @operation(cache=True, fingerprint={"path": "content"}, ignore=("gate",))
+    def read(self, ledger: str, path: str, gate: int = 0) -> str:
+        note(ledger)
+        if gate:
+            visit(gate)
+        return Path(path).read_text(encoding="utf-8")
+
+    @operation(cache=True, fingerprint={"path": "mtime"}, ignore=("gate",))
+    async def read_async(self, ledger: str, path: str, gate: int = 0) -> str:
+        note(ledger)
+        if gate:
+            await visit_async(gate)
+        return Path(path).read_text(encoding="utf-8")  # noqa: ASYNC240  # a small file
+
+    @operation(cache=True, fingerprint={"path": "mtime"})
+    def names(self, ledger: str, path: str) -> list[str]:
+        note(ledger)
+        return sorted(str(one) for one in Path(path).rglob("*"))
+
+
+@pytest.mark.parametrize("name", ["read", "read_async"])
+def test_a_file_that_changes_while_it_is_read_leaves_nothing_in_the_cache(
+    rt: Runtime, ledger: Ledger, gate: Gate, tmp_path: Path, name: str
+) -> None:
+    rt.register(Reader)
+    path = tmp_path / "data.txt"
+    path.write_text("one")
+    os.utime(path, (1, 1))
+    params = {"ledger": ledger.path, "path": str(path)}
+
+    run = rt.submit([op(f"reader.{name}", **params, gate=gate.port)])
+    visitor = gate.arrival()
+    path.write_text("two")
+    visitor.let_go()
+    during = run.result()[0].result
+    path.write_text("one")
+    os.utime(path, (1, 1))
+
+    assert during == "two"
+    ended = next(event for event in run.events() if event.kind == "step_completed")
+    assert ended.data["uncacheable"] == "a file that it reads changed while it ran"
+    assert rt.call(f"reader.{name}", params) == "one"
+    assert len(ledger) == 2
+
+
+def test_a_file_that_does_not_change_is_read_once(rt: Runtime, ledger: Ledger, tmp_path: Path) -> None:
+    rt.register(Reader)
+    (tmp_path / "data.txt").write_text("one")
+    params = {"ledger": ledger.path, "path": str(tmp_path / "data.txt")}
+
+    read = [rt.call(f"reader.{name}", params) for name in ("read", "read", "read_async", "read_async")]
+
+    assert read == ["one"] * 4
+    assert len(ledger) == 2
+
+
+def test_a_change_anywhere_beneath_a_folder_is_seen(rt: Runtime, ledger: Ledger, tmp_path: Path) -> None:
+    rt.register(Reader)
+    folder = tmp_path / "folder"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "a").write_text("old")
+    params = {"ledger": f"{ledger.path}", "path": str(folder)}
+    rt.call("reader.names", params)
+
+    (folder / "deep" / "a").write_text("newer")
+    rt.call("reader.names", params)
+    rt.call("reader.names", params)
+
+    assert len(ledger) == 2
+
+
+# --- time ------------------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    @operation(cache=True, ttl=0.3)
+    def now(self, ledger: str) -> int:
+        return note(ledger)
+
+    @operation
+    def rest(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+def test_a_run_uses_what_it_found_or_stored_only_within_its_time(rt: Runtime, ledger: Ledger) -> None:
+    rt.register(Clock)
+    now, rest = op("clock.now", ledger=ledger.path), op("clock.rest", seconds=0.5)
+
+    stored = [step.result for step in rt.run([now, rest, now])]
+    found = [step.result for step in rt.run([rest, now])]
+
+    assert stored == [1, None, 2]
+    assert found == [None, 3]
+
+
+# --- refresh ---------------------------------------------------------------------------------------------------------
+
+
+class Draft:
+    @operation(cache=True, ttl=lambda runs: 100 if runs == 1 else 0)
+    def write(self, ledger: str) -> int:
+        return note(ledger)
+
+    @operation(cache=True, ttl=lambda runs: 100 if runs == 1 else "never")
+    def fail(self, ledger: str) -> int:
+        return note(ledger)
+
+
+@pytest.mark.parametrize("name", ["write", "fail"])
+def test_a_refresh_that_stores_nothing_takes_the_old_entry_away(rt: Runtime, ledger: Ledger, name: str) -> None:
+    rt.register(Draft)
+    params = {"ledger": ledger.path}
+
+    ran = [rt.call(f"draft.{name}", params, cache=cache) for cache in (None, None, "refresh", None)]
+
+    assert ran == [1, 1, 2, 3]
+
+
+# --- invalidating what is under way ----------------------------------------------------------------------------------
+
+
+class Survey:
+    @operation(cache=True, tags=("land",), ignore=("gate",))
+    def measure(self, ledger: str, gate: int) -> int:
+        runs = note(ledger)
+        if gate:
+            visit(gate)
+        return runs
+
+
+class Waiter:
+    @operation
+    def wait(self, gate: int) -> None:
+        visit(gate)
+
+
+def test_what_was_begun_before_an_invalidation_is_neither_stored_nor_joined_after_it(
+    rt: Runtime, ledger: Ledger, gate: Gate
+) -> None:
+    rt.register(Survey, max_replicas=2)
+    measure = [op("survey.measure", ledger=ledger.path, gate=gate.port)]
+    before = rt.submit(measure)
+    visitors = [gate.arrival()]
+    joined = rt.submit(measure)
+    eventually(lambda: rt.stats()["joining"] == 1)
+
+    rt.cache.invalidate(tag="land")
+    after = rt.submit(measure)
+    visitors.append(gate.arrival())
+    for visitor in visitors:
+        visitor.let_go()
+
+    assert [run.result()[0].result for run in (before, joined, after)] == [1, 1, 2]
+    assert rt.call("survey.measure", {"ledger": ledger.path, "gate": 0}) == 2
+
+
+def test_an_invalidation_of_something_else_changes_nothing(rt: Runtime, ledger: Ledger, gate: Gate) -> None:
+    rt.register(Survey, max_replicas=2)
+    measure = [op("survey.measure", ledger=ledger.path, gate=gate.port)]
+    before = rt.submit(measure)
+    visitor = gate.arrival()
+
+    rt.cache.invalidate(tag="sea")
+    joined = rt.submit(measure)
+    eventually(lambda: rt.stats()["joining"] == 1)
+    visitor.let_go()
+
+    assert [run.result()[0].result for run in (before, joined)] == [1, 1]
+    assert rt.call("survey.measure", {"ledger": ledger.path, "gate": 0}) == 1
+
+
+def test_a_run_does_not_answer_from_what_was_invalidated_while_it_ran(rt: Runtime, ledger: Ledger, gate: Gate) -> None:
+    rt.register(Survey)
+    rt.register(Waiter)
+    measure = op("survey.measure", ledger=ledger.path, gate=0)
+
+    run = rt.submit([measure, op("waiter.wait", gate=gate.port), measure])
+    visitor = gate.arrival()
+    rt.cache.invalidate(tool="survey")
+    visitor.let_go()
+
+    assert [step.result for step in run.result()][::2] == [1, 2]
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+class Watched(inprocess.LocalRef):
+    """A reference of which the test sees whether anybody holds it."""
+
+
+def test_a_run_that_has_ended_holds_nothing_that_only_its_steps_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inprocess, "LocalRef", Watched)
+    with aiecs_ray.connect("inprocess", registry=aiecs_ray.Registry()) as rt:
+        rt.register(Scale)
+        run = rt.submit([op("scale.length", text="x" * 200_000), op("scale.length", text="y")])
+        run.wait()
+        gc.collect()
+
+        assert run.status() == "completed"
+        assert [one for one in gc.get_objects() if type(one) is Watched] == []
