@@ -272,7 +272,7 @@ class Lookups:
         if spec.digest is None:
             return None
         inputs = []
-        for source in spec.inputs:
+        for source in spec.inputs[: spec.keyed]:
             identity = self._identity(source)
             if identity is None:
                 return None

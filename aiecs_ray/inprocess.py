@@ -62,6 +62,8 @@ class _Thread:
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
+            # An idle thread would keep the inputs of its last job.
+            del job
 
     def submit(self, job: Callable[[], None]) -> None:
         self._jobs.put(job)

@@ -127,6 +127,8 @@ class Step(NamedTuple):
     id: str | None = None
     refusal: ErrorInfo | None = None
     """Why the step cannot run, when only it is wrong and not the whole request."""
+    keyed: int | None = None
+    """How many of ``inputs``, from the first on, belong to the cache key; None: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +205,11 @@ class RunRequest:
         steps = tuple(
             step if index in but else Step(step.policy, b"", id=step.id) for index, step in enumerate(self.steps)
         )
-        if but:
-            return replace(self, steps=steps)
-        return replace(self, steps=steps, objects=(), object_ids=())
+        if not but:
+            return replace(self, steps=steps, objects=(), object_ids=())
+        needed = {source.place for step in steps for source in step.inputs if source.kind == "object"}
+        objects = tuple(payload if place in needed else None for place, payload in enumerate(self.objects))
+        return replace(self, steps=steps, objects=objects)
 
 
 _BESIDE_STEPS = tuple(field.name for field in fields(RunRequest))[1:]
