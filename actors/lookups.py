@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray import keys, packing
-from aiecs_ray.actors.file_states import FILE_CHANGED, FILE_UNKNOWN, look_at
+from aiecs_ray.actors.file_states import FILE_CHANGED, FILE_UNKNOWN, Looked, look_at
 from aiecs_ray.actors.remembered import Remembered
 from aiecs_ray.backend import CacheEntry, KeyParts, tags_of
 
@@ -101,17 +101,20 @@ class Lookups:
         return step in self._early and self._early[step] is None
 
     async def make_keys(self, steps: Sequence[int]) -> None:
-        """Make the keys of steps that wait for nothing any more; files are looked at now."""
+        """Make the keys of steps that wait for nothing any more; files are looked at now, each once."""
+        seen: dict[tuple[tuple[str, str], ...], Looked] = {}
         for step in steps:
             files = self._request.steps[step].files
             if step in self._keys and not files:
                 continue
-            looked = await asyncio.to_thread(look_at, files) if files else None
-            if looked is not None and looked.reason:
+            if files and files not in seen:
+                seen[files] = await asyncio.to_thread(look_at, files)
+            looked = seen[files] if files else Looked()
+            if looked.reason:
                 self._unknown[step] = looked.reason
                 continue
             self._unknown.pop(step, None)
-            made = self.make_key(step, () if looked is None else looked.states)
+            made = self.make_key(step, looked.states)
             if made is not None:
                 self._keys[step] = made
 
