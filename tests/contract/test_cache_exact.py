@@ -268,15 +268,15 @@ def test_what_was_begun_before_an_invalidation_is_neither_stored_nor_joined_afte
     rt.register(Survey, max_replicas=2)
     measure = [op("survey.measure", ledger=ledger.path, gate=gate.port)]
     before = rt.submit(measure)
-    visitors = [gate.arrival()]
+    visitor = gate.arrival()
     joined = rt.submit(measure)
     eventually(lambda: rt.stats()["joining"] == 1)
 
     rt.cache.invalidate(tag="land")
     after = rt.submit(measure)
-    visitors.append(gate.arrival())
-    for visitor in visitors:
-        visitor.let_go()
+    gate.arrival().let_go()
+    after.wait()
+    visitor.let_go()
 
     assert [run.result()[0].result for run in (before, joined, after)] == [1, 1, 2]
     assert rt.call("survey.measure", {"ledger": ledger.path, "gate": 0}) == 2
