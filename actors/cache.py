@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aiecs_ray import packing
 from aiecs_ray.actors.counts import Counts
 from aiecs_ray.actors.shelf import Shelf
-from aiecs_ray.backend import tags_of
+from aiecs_ray.backend import CacheEntries, tags_of
 from aiecs_ray.store import Missing, Store
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Cache:
         """Return the entries under ``keys``, None where there is none; ``operations`` says who asks for each."""
         with self._lock:
             names = operations or [""] * len(keys)
-            return [self._get(key, operation) for key, operation in zip(keys, names, strict=True)]
+            return CacheEntries([self._get(key, operation) for key, operation in zip(keys, names, strict=True)])
 
     def _get(self, key: str, operation: str) -> CacheEntry | None:
         entry = self._store.get(key)

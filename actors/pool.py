@@ -35,7 +35,10 @@ class Pool:
         """Expected seconds of each operation."""
         self.runs: dict[str, Run] = {}
         """Runs that wait for replicas of this tool, or did."""
-        self.draining = False
+        self.replaced = False
+        """Another version has its name now."""
+        self.users: set[str] = set()
+        """Open runs with steps of this version."""
         self.made_way = -math.inf
         """When a replica last gave back work for somebody who came."""
         self.nested = False
@@ -60,6 +63,11 @@ class Pool:
         self.idle_timeout = float(options.get("idle_timeout") or settings.idle_timeout)
         self.init_timeout = float(options.get("init_timeout") or settings.init_timeout)
         self.needs = _needs(options)
+
+    @property
+    def draining(self) -> bool:
+        """Whether it is on its way out: nobody will ask for this version again."""
+        return self.replaced and not self.users
 
     def free_places(self, member: Member) -> int:
         """Return how many more async operations may go to a replica in one call."""

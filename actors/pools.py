@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from itertools import count, groupby
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from aiecs_ray.actors.tasks import Tasks
 from aiecs_ray.actors.watch import SLOW, Watch
 from aiecs_ray.backend import ReplicaDied
 from aiecs_ray.deaths import judge
+from aiecs_ray.messages import ErrorInfo
 from aiecs_ray.plan_values import State
 from aiecs_ray.scaling import PATIENCE, chunk_size, smooth
 
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
     from aiecs_ray.actors.services import Ticket
     from aiecs_ray.backend import Backend, Remains
     from aiecs_ray.config import Settings
-    from aiecs_ray.messages import ErrorInfo, Outcome, ToolSpec
+    from aiecs_ray.messages import Outcome, ToolSpec
+
+
+logger = logging.getLogger(__name__)
 
 
 class Pools:
@@ -49,10 +54,10 @@ class Pools:
         """Make a tool known; an older version of it that the same name had is drained."""
         for pool in self._pools.values():
             if pool.spec.name == spec.name and pool.spec.key != spec.key:
-                pool.draining = True
+                pool.replaced = True
         if spec.key not in self._pools:
             self._pools[spec.key] = Pool(spec, self._settings)
-        self._pools[spec.key].draining = False
+        self._pools[spec.key].replaced = False
         self._scaler.soon()
 
     def knows(self, key: str) -> bool:
@@ -80,11 +85,21 @@ class Pools:
 
     # --- what runs ask -------------------------------------------------------------------------------------
 
+    def expect(self, run: Run) -> None:
+        """A run begins: keep the versions of the tools that it was prepared for, whatever replaces them meanwhile."""
+        for key in {policy.tool for policy in run.request.policies}:
+            if (pool := self._pools.get(key)) is not None:
+                pool.users.add(run.id)
+
     def enqueue(self, tool: str, tickets: Sequence[Ticket]) -> None:
         """Run these steps of one run as soon as a replica has room."""
-        pool = self._pools[tool]
-        # A replaced version that is asked for again is not on its way out.
-        pool.draining = False
+        pool = self._pools.get(tool)
+        if pool is None:
+            # Only what is made anew for a finished run can come so late.
+            for ticket in tickets:
+                error = _gone(ticket.run.policy(ticket.step).spec)
+                asyncio.get_running_loop().call_soon(ticket.run.refused, ticket.step, error)
+            return
         pool.nested |= any(ticket.run.request.calls for ticket in tickets[:1])
         pool.runs.update((ticket.run.id, ticket.run) for ticket in tickets[:1])
         for priority, alike in groupby(tickets, lambda ticket: ticket.run.policy(ticket.step).priority):
@@ -111,6 +126,7 @@ class Pools:
         """A run is over: tell it nothing more."""
         for pool in self._pools.values():
             pool.runs.pop(run.id, None)
+            pool.users.discard(run.id)
 
     def stop(self, run: Run, steps: Sequence[int], *, verdict: ErrorInfo | None) -> None:
         """Stop the work that holds these steps; without answer within the grace period its replica is killed."""
@@ -244,6 +260,13 @@ class Pools:
         except ReplicaDied as death:
             remains = await self._scaler.bury(member, death)
             self._lose(member, flight, remains)
+        except Exception as error:
+            # Neither an outcome nor a death: a full object store, for one. Its replica is as good as dead, and as each
+            # step may be the cause, this counts as an attempt of all.
+            logger.exception("a call of tool %s failed", pool.spec.name)
+            broken = ReplicaDied(f"a call failed: {type(error).__name__}: {error}")
+            remains = await self._scaler.bury(member, broken)
+            self._lose(member, flight, remains, guilty=True)
         finally:
             for timer in (watch, flight.pulse, flight.timer):
                 if timer is not None:
@@ -277,14 +300,15 @@ class Pools:
             if run.plan.state(following) is State.HANDED and not flight.failed(outcomes):
                 run.note_started(following)
 
-    def _lose(self, member: Member, flight: Flight, remains: Remains) -> None:
+    def _lose(self, member: Member, flight: Flight, remains: Remains, *, guilty: bool = False) -> None:
         assert member.died is not None
         first = next(iter(flight.open), 0)
         fates = {step: judge(flight.work, step, first, remains.marks) for step in flight.open}
         flight.open.clear()
         # Of a chain the last one first: the end of a step ends those that wait for it, as if they had not been sent.
         for step, fate in reversed(list(fates.items())) if flight.work.chain else fates.items():
-            flight.run.lost(step, member.died, flight.verdicts.get(step), fate)
+            own = fate._replace(guilty=True, suspect=True) if guilty else fate
+            flight.run.lost(step, member.died, flight.verdicts.get(step), own)
 
     def _close(self, pool: Pool, member: Member, flight: Flight) -> None:
         """The call is over: what it did not report never began."""
@@ -336,3 +360,8 @@ class Pools:
                 member.replica.kill()
             pool.members.clear()
         self._tasks.cancel()
+
+
+def _gone(spec: str) -> ErrorInfo:
+    text = f"The version of {spec} that this step was prepared for was replaced since; send the run again"
+    return ErrorInfo("E003", text, "ToolNotFoundError", ("ToolNotFoundError",))

@@ -51,6 +51,7 @@ class Run:
         self.finished = asyncio.Event()
         self.status = TaskStatus.RUNNING
         self.ended_at: float | None = None
+        self.asked_at = 0.0
         self.bytes = 0
         self._services = services
         self._policies = [request.policies[step.policy] for step in request.steps]
@@ -92,6 +93,7 @@ class Run:
         data: dict[str, Any] = {"steps": len(self.request.steps), "mode": self.request.mode}
         if (plan := told(self.request)) is not None:
             data["plan"] = plan
+        self._services.replicas.expect(self)
         self.log.add(EventKind.RUN_STARTED, data=data)
         if self.request.deadline is not None:
             self._call_later(self.request.deadline, self._expire)
@@ -342,6 +344,7 @@ class Run:
             data["replica"], data["node"] = place
         if error is not None:
             data["code"], data["message"] = error.code, error.message
+            self.bytes += error.size
         else:
             data["from_cache"], data["joined"] = from_cache, self._answers.was_joined(step)
             data["size"], data["summary"] = size, summary

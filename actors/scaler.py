@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from aiecs_ray.actors.pool import Pool
     from aiecs_ray.actors.tasks import Tasks
     from aiecs_ray.backend import Backend, Remains
+
+logger = logging.getLogger(__name__)
 
 CRASHES = 3
 CRASH_WINDOW = 60.0
@@ -135,7 +138,17 @@ class Scaler:
 
     def _start(self, pool: Pool, *, borrowed: bool = False) -> None:
         spec = replace(pool.spec, options={**pool.spec.options, "num_cpus": 0}) if borrowed else pool.spec
-        member = Member(next(self._numbers), pool, self._backend.create(spec), self._clock())
+        try:
+            replica = self._backend.create(spec)
+        except Exception as problem:
+            # A runtime_env that is refused, for one: other tools must get their replicas all the same.
+            logger.exception("a replica of tool %s cannot be asked for", pool.spec.name)
+            text = f"Tool '{pool.spec.name}' cannot be constructed: {type(problem).__name__}: {problem}"
+            error = ErrorInfo("E003", text, "ToolInitError", ("ToolInitError",))
+            pool.built_last, pool.broken = False, (self._clock() + pool.init_pause, error)
+            self._give_up(pool, error)
+            return
+        member = Member(next(self._numbers), pool, replica, self._clock())
         pool.members[member.number] = member
         self._tasks.spawn(self._build(pool, member))
 
@@ -155,7 +168,7 @@ class Scaler:
         if error is not None:
             pool.broken = (self._clock() + pool.init_pause, error)
             self.remove(member)
-            self._refuse(pool, error)
+            self._give_up(pool, error)
             return
         pool.crashes.clear()
         pool.broken = None
@@ -176,8 +189,16 @@ class Scaler:
             text = f"Tool '{pool.spec.name}' cannot be constructed: its process died {CRASHES} times, last of: {death}"
             pool.crashes.clear()
             pool.built_last = False
-            self._refuse(pool, ErrorInfo("E003", text, "ToolInitError", ("ToolInitError",)))
+            self._give_up(pool, ErrorInfo("E003", text, "ToolInitError", ("ToolInitError",)))
         self.soon()
+
+    def _give_up(self, pool: Pool, error: ErrorInfo) -> None:
+        """A replica cannot be made: its work gets the error, unless there are others, who can do it."""
+        if not pool.members:
+            self._refuse(pool, error)
+            return
+        logger.warning("tool %s goes on with %d replicas: %s", pool.spec.name, len(pool.members), error.message)
+        pool.tell(EventKind.REPLICA_DIED, {"message": error.message})
 
     async def bury(self, member: Member, death: ReplicaDied) -> Remains:
         """A replica died while it worked: forget it, wait until nothing of it can run, and return what it left."""

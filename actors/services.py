@@ -26,6 +26,9 @@ class Ticket(NamedTuple):
 class Replicas(Protocol):
     """Who runs steps."""
 
+    def expect(self, run: Run) -> None:
+        """A run begins: keep the tools that it was prepared for until it is forgotten."""
+
     def enqueue(self, tool: str, tickets: Sequence[Ticket]) -> None:
         """Run these steps of one run as soon as a replica has room."""
 

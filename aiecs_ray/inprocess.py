@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiecs_ray.actors.cache import Cache
 from aiecs_ray.actors.coordinator import Coordinator
 from aiecs_ray.actors.history import History
-from aiecs_ray.actors.tool import Delivery, Large, ToolHost
+from aiecs_ray.actors.tool import Large, ToolHost
 from aiecs_ray.backend import HistoryGone, Remains, ReplicaDied
 from aiecs_ray.errors import HistoryError, InvalidInputError, RuntimeUnavailableError
+from aiecs_ray.messages import Mark
 from aiecs_ray.options import ASYNC_CONCURRENCY
 from aiecs_ray.outstanding import Outstanding
 from aiecs_ray.scaling import calls_at_once
@@ -100,18 +101,20 @@ class LocalReplica:
     async def send(self, work: Work, *, stream: bool) -> AsyncIterator[list[Outcome]]:
         """Run ``work``; outcomes arrive as the host yields them."""
         loop = asyncio.get_running_loop()
-        arrived: asyncio.Queue[Delivery | None] = asyncio.Queue()
+        arrived: asyncio.Queue[list[Outcome] | None] = asyncio.Queue()
 
         def run() -> None:
             for delivery in self._host.stream(work, hold=not stream):
-                _call_soon(loop, arrived.put_nowait, delivery)
+                # Here and now, as an object store does: the tool may go on writing to what it returned.
+                larges = [packed.copy() for packed in delivery.larges]
+                _call_soon(loop, arrived.put_nowait, [_with_reference(one, larges) for one in delivery.outcomes])
             _call_soon(loop, arrived.put_nowait, None)
 
         self._busy += 1
         self._submit(run)
         try:
-            while (delivery := await self._unless_dead(loop.create_task(arrived.get()))) is not None:
-                yield [_with_reference(outcome, delivery.larges) for outcome in delivery.outcomes]
+            while (outcomes := await self._unless_dead(loop.create_task(arrived.get()))) is not None:
+                yield outcomes
         finally:
             self._busy -= 1
 
@@ -132,6 +135,7 @@ class LocalReplica:
         if self._dead.is_set():
             return
         self._dead.set()
+        self._host.seal()
         if self._busy:
             logger.warning(
                 "a running operation of %s cannot be stopped in this process; its thread is left", self._name
@@ -140,8 +144,9 @@ class LocalReplica:
             worker.end()
 
     async def remains(self) -> Remains:
-        """Return how far the threads had come; they may go further, but nobody hears of it."""
-        return Remains(self._host.marks())
+        """Return how far the threads had come; they begin nothing more, but what they prepared they start."""
+        marks = self._host.marks()
+        return Remains({key: Mark.STARTED if mark is Mark.PREPARING else mark for key, mark in marks.items()})
 
     def _submit(self, job: Callable[[], None]) -> None:
         if len(self._workers) < self._threads:
@@ -267,8 +272,8 @@ class LocalHistory:
         """Return when a batch is written."""
         try:
             await asyncio.wrap_future(self.ask("append", batch))
-        except HistoryError as error:
-            raise HistoryGone(str(error)) from error
+        except Exception as error:
+            raise HistoryGone(str(error) if isinstance(error, HistoryError) else repr(error)) from error
 
     def ask(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
         """Call a method of the history."""

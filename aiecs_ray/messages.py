@@ -202,8 +202,12 @@ class RunRequest:
 
     def without_inputs(self, but: Collection[int] = ()) -> RunRequest:
         """Return the request of a finished run: of its parameters and objects, only those of the steps ``but``."""
+        bare = [Step(policy, b"") for policy in range(len(self.policies))]
         steps = tuple(
-            step if index in but else Step(step.policy, b"", id=step.id) for index, step in enumerate(self.steps)
+            [
+                step if index in but else bare[step.policy] if step.id is None else Step(step.policy, b"", id=step.id)
+                for index, step in enumerate(self.steps)
+            ]
         )
         if not but:
             return replace(self, steps=steps, objects=(), object_ids=())
@@ -276,6 +280,11 @@ class ErrorInfo(NamedTuple):
     exception: bytes | None = None
     """The exception itself, pickled, where it survived a round trip."""
     transient: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of its texts and its exception."""
+        return len(self.message) + len(self.traceback) + len(self.exception or b"")
 
 
 class Outcome(NamedTuple):
