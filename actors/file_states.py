@@ -6,15 +6,17 @@ both are equal, so a file that changes meanwhile never leaves its new content un
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from aiecs_ray.messages import Outcome
 
@@ -25,6 +27,8 @@ FILE_CHANGED = "a file that it reads changed while it ran"
 FOLDER_TOO_LARGE = f"a folder that it reads has more than {MOST_ENTRIES:,} entries"
 STOPPED = "it was told to end before the files that it reads were looked at again"
 _CHUNK = 2**20
+_READERS = ThreadPoolExecutor(4, thread_name_prefix="files")
+"""Threads of their own: a file system that does not answer must not hold up what else waits for a thread."""
 
 
 class _UnknownError(Exception):
@@ -50,6 +54,13 @@ def look_at(files: tuple[tuple[str, str], ...], stopped: Callable[[], bool] = _n
         return Looked(reason=str(error))
     except (OSError, ValueError):
         return Looked(reason=FILE_UNKNOWN)
+
+
+async def look_at_all(several: Iterable[tuple[tuple[str, str], ...]]) -> dict[tuple[tuple[str, str], ...], Looked]:
+    """Look at several lists of files, each once and some at a time, beside the event loop."""
+    loop, distinct = asyncio.get_running_loop(), list(dict.fromkeys(several))
+    looked = await asyncio.gather(*[loop.run_in_executor(_READERS, look_at, files) for files in distinct])
+    return dict(zip(distinct, looked, strict=True))
 
 
 def with_states(outcome: Outcome, files: tuple[tuple[str, str], ...], stopped: Callable[[], bool]) -> Outcome:

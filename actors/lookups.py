@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray import keys, packing
-from aiecs_ray.actors.file_states import FILE_CHANGED, FILE_UNKNOWN, Looked, look_at
+from aiecs_ray.actors.file_states import FILE_CHANGED, FILE_UNKNOWN, Looked, look_at_all
 from aiecs_ray.actors.remembered import Remembered
 from aiecs_ray.backend import CacheEntry, KeyParts, tags_of
 
@@ -103,13 +103,12 @@ class Lookups:
 
     async def make_keys(self, steps: Sequence[int]) -> None:
         """Make the keys of steps that wait for nothing any more; files are looked at now, each once."""
-        seen: dict[tuple[tuple[str, str], ...], Looked] = {}
+        named = [files for step in steps if (files := self._request.steps[step].files)]
+        seen = await look_at_all(named) if named else {}
         for step in steps:
             files = self._request.steps[step].files
             if step in self._keys and not files:
                 continue
-            if files and files not in seen:
-                seen[files] = await asyncio.to_thread(look_at, files)
             looked = seen[files] if files else Looked()
             if looked.reason:
                 self._unknown[step] = looked.reason
