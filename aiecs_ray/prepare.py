@@ -236,8 +236,7 @@ class _Request:
         try:
             options = parse_retry(operation.retry, declared["retry"])
         except InvalidParamsError as error:
-            # What is wrong with a request refuses it whole, as for its other settings.
-            raise InvalidOperationsError(str(error)) from None
+            raise InvalidOperationsError(str(error)) from None  # which refuses the list, as its other settings do
         if options.attempts > 1 and not declared["idempotent"]:
             text = f"retry of {operation.operation}: it is declared idempotent=False, so it is run once at most"
             raise InvalidParamsError(text)
