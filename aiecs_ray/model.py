@@ -146,9 +146,10 @@ class TaskStepResult:
 
     def __post_init__(self) -> None:
         # A member means its value, which is what callers compare with.
-        for name, kind in (("status", TaskStatus), ("error_code", ErrorCode)):
-            if isinstance(value := getattr(self, name), kind):
-                object.__setattr__(self, name, value.value)
+        if isinstance(self.status, TaskStatus):
+            object.__setattr__(self, "status", self.status.value)
+        if isinstance(self.error_code, ErrorCode):
+            object.__setattr__(self, "error_code", self.error_code.value)
 
     @classmethod
     def create(  # noqa: PLR0913, PLR0917 - one parameter per field (S2)
