@@ -333,7 +333,7 @@ def test_a_wish_for_the_cache_has_several_forms(cache: Any) -> None:
 def test_a_wish_for_retries_of_another_kind_is_refused(retry: Any) -> None:
     error = refused(retry=retry)
 
-    assert type(error) is InvalidParamsError
+    assert type(error) is InvalidOperationsError
     assert str(error).startswith("retry: expected a number of attempts")
 
 
