@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from aiecs_ray.quoting import shorten
+
+_PLACE = "at operation "
+
 
 class AiecsError(Exception):
     """The root of the tree.
@@ -18,9 +22,16 @@ class AiecsError(Exception):
         return f"{type(self).__name__}({str(self)!r})"
 
     def locate(self, *, operation: str | None = None, index: int | None = None) -> AiecsError:
-        """Record which operation of a list failed, and return the error itself."""
+        """Record which operation of a list failed, and return the error itself.
+
+        A traceback shows the place as a note; ``str()`` stays what it is.
+        """
         if operation is not None:
             self.operation = operation
         if index is not None:
             self.index = index
+            name = f" ({shorten(self.operation)})" if self.operation else ""
+            notes = getattr(self, "__notes__", [])
+            self.__notes__ = [note for note in notes if not note.startswith(_PLACE)]
+            self.add_note(f"{_PLACE}{index}{name}")
         return self

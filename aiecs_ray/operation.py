@@ -170,7 +170,6 @@ def _parse(operation: Any, index: int) -> Requested:
         return _parse_fully(operation)
     except AiecsError as error:
         spec = operation.get("operation")
-        error.add_note(f"in operation {index}")
         raise error.locate(operation=spec if type(spec) is str else None, index=index) from None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from aiecs_ray import keys, packing
+from aiecs_ray import keys, packing, param_names
 from aiecs_ray.errors import InvalidParamsError, ResultInvalidError, UncacheableValueError
 from aiecs_ray.packing import Slot
 from aiecs_ray.reference import MAX_REFERENCES
@@ -119,19 +119,16 @@ class Parameters:
         """
         if params.keys() <= info.names and info.required <= params.keys():
             return params
-        declared = info.parameters
+        declared, sent = info.parameters, list(params)
         if not info.accepts_any:
             unknown = [name for name in params if name not in declared]
             refused = [name for name in unknown if name not in SYSTEM_NAMES]
             if refused and info.unknown_params == "error":
-                text = (
-                    f"{spec} has no parameter {', '.join(map(repr, refused))}; it takes {', '.join(declared) or 'none'}"
-                )
-                raise InvalidParamsError(text)
+                raise InvalidParamsError(param_names.unknown(spec, refused, declared))
             for name in refused:
                 if (spec, name) not in self._warned:
                     self._warned.add((spec, name))
-                    logger.warning("%s has no parameter %r; it is left out", spec, name)
+                    logger.warning("%s", param_names.left_out(spec, name, declared))
             if unknown:
                 params = {name: value for name, value in params.items() if name in declared}
         else:
@@ -139,9 +136,7 @@ class Parameters:
         missing = [name for name in declared if name in info.required and name not in params]
         missing = [name for name in missing if name not in CONTEXT_NAMES]
         if missing:
-            given = ", ".join(params) or "none"
-            text = f"{spec} needs the parameter {', '.join(map(repr, missing))}; given: {given}"
-            raise InvalidParamsError(text)
+            raise InvalidParamsError(param_names.missing(spec, missing, sent, declared))
         return params
 
 

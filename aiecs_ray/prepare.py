@@ -145,7 +145,6 @@ class _Request:
         except AiecsError as error:
             error.locate(operation=operation.operation, index=index)
             if not isinstance(error, self._options.tolerate):
-                error.add_note(f"in operation {index} of {len(self._operations)}")
                 raise
             policy = self._number(Policy(spec=operation.operation, tool="", operation=""))
             return Step(policy, b"", id=operation.id, refusal=failures.of_runtime(error))

@@ -259,8 +259,30 @@ def test_a_name_that_is_not_known_is_compared_with_those_that_are(bench: Bench) 
 def test_missing_parameters_are_named(bench: Bench) -> None:
     error = bench.refused(op("need", first=1))
 
-    assert str(error) == "desk.need needs the parameter 'second'; given: first"
-    assert str(bench.refused(op("need"))) == "desk.need needs the parameter 'first', 'second'; given: none"
+    assert str(error) == "desk.need needs the parameter 'second'; given: first; it takes first, second"
+    assert str(bench.refused(op("need"))) == (
+        "desk.need needs the parameters 'first', 'second'; given: none; it takes first, second"
+    )
+
+
+def test_a_parameter_that_was_given_by_a_wrong_name_is_shown_each_time(bench: Bench) -> None:
+    texts = {str(bench.refused(op("need", first=1, secnd=2))) for _ in range(3)}
+
+    assert texts == {
+        "desk.need needs the parameter 'second'; "
+        "given: first, secnd (unknown; did you mean 'second'?); it takes first, second"
+    }
+
+
+def test_a_traceback_says_which_operation_of_many_is_wrong(bench: Bench) -> None:
+    good = give(1)
+    wrong = [op("need"), {"operation": "x"}, give(2, params=None), give(3, timeout=-1), give("$result[900]")]
+
+    notes = [bench.refused(good, good, one).__notes__ for one in wrong]
+
+    assert notes == [
+        [f"at operation 2 ({name})"] for name in ("desk.need", "x", "desk.give", "desk.give", "desk.give")
+    ]
 
 
 def test_a_parameter_that_is_not_declared_is_left_out_with_one_warning(
@@ -271,14 +293,14 @@ def test_a_parameter_that_is_not_declared_is_left_out_with_one_warning(
 
     assert bench.arrived(first) == bench.arrived(second) == {"value": 1}
     assert [record.getMessage() for record in caplog.records] == [
-        "desk.give has no parameter 'file_path'; it is left out"
+        "desk.give has no parameter 'file_path': it is left out"
     ]
 
 
 def test_a_tool_may_refuse_parameters_it_does_not_declare(bench: Bench) -> None:
     error = bench.refused({"operation": "strict.give", "params": {"vlaue": 1}})
 
-    assert str(error) == "strict.give has no parameter 'vlaue'; it takes value"
+    assert str(error) == "strict.give has no parameter 'vlaue' (did you mean 'value'?); it takes value"
     assert bench.request({"operation": "strict.give", "params": {"value": 1, "user_id": "x"}})
 
 
