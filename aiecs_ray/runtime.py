@@ -17,7 +17,7 @@ from aiecs_ray.checked_plan import CheckedPlan
 from aiecs_ray.collector import undisturbed
 from aiecs_ray.context import Context
 from aiecs_ray.controls import Controls
-from aiecs_ray.errors import DSLEvaluationError, InvalidInputError, RuntimeUnavailableError
+from aiecs_ray.errors import DSLEvaluationError, InvalidInputError, RuntimeUnavailableError, ToolNotFoundError
 from aiecs_ray.forks import close_own, refuse_forked
 from aiecs_ray.history import HistoryView
 from aiecs_ray.interrupts import wind_up
@@ -28,7 +28,7 @@ from aiecs_ray.packing import is_small
 from aiecs_ray.pictures.card import runtime_card
 from aiecs_ray.prepare import Preparer
 from aiecs_ray.proxies import Tools
-from aiecs_ray.quoting import shorten
+from aiecs_ray.quoting import nearest, shorten
 from aiecs_ray.registry import DEFAULT
 from aiecs_ray.results import Opened, open_all, to_value
 from aiecs_ray.run import Run
@@ -87,7 +87,7 @@ class Runtime(Controls):
         self._timeouts: dict[str, float] = {}
         self._counts = {"completed": 0, "failed": 0}
         self.registry = DEFAULT if registry is None else registry
-        self.catalog = Catalog(self.registry, runtime_env, lambda: self.request("tools"), link.upload)
+        self.catalog = Catalog(self.registry, runtime_env, self.request, link.upload)
         self.incarnation = ""
         hello = self._greet()
         self._preparer = Preparer(
@@ -151,6 +151,22 @@ class Runtime(Controls):
         self.request("register", (spec,))
         self._sent.add(spec.key)
         return definition
+
+    def unregister(self, name: str) -> None:
+        """Take a tool away, from this process and from the cluster; what has begun ends with it.
+
+        Another process that registered the same tool offers it again with its next use.
+
+        Raises:
+            ToolNotFoundError: there is none, here or there.
+        """
+        known = name in self.registry.names()
+        if known:
+            self.registry.unregister(name)
+        if not self.request("unregister", name) and not known:
+            raise ToolNotFoundError(name, "", nearest(name, self.catalog.names()))
+        with self._lock:
+            self._sent = {key for key in self._sent if key.rpartition("@")[0] != name}
 
     # --- running -------------------------------------------------------------------------------------------
 
@@ -452,7 +468,8 @@ class Runtime(Controls):
 
     def _new_tools(self, prepared: Prepared) -> tuple[Any, ...]:
         with self._lock:
-            new = [spec for key, spec in prepared.tools.items() if key not in self._sent]
+            tools = prepared.tools.items()
+            new = [spec for key, spec in tools if key not in self._sent and self.catalog.owns(spec)]
             self._sent.update(spec.key for spec in new)
         return tuple(new)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import sqlite3
 import threading
@@ -258,6 +259,29 @@ def test_tools_are_called_like_objects(clerk: Runtime) -> None:
     assert clerk.tools.clerk.add.__doc__ == "Add two numbers."
     assert {"add", "give", "who"} <= set(dir(clerk.tools.clerk))
     assert "_secret" not in dir(clerk.tools.clerk)
+
+
+def test_the_tools_can_be_walked_counted_and_asked_for(clerk: Runtime) -> None:
+    assert "clerk" in clerk.tools
+    assert "clerc" not in clerk.tools
+    assert 0 not in clerk.tools
+    assert list(clerk.tools) == ["clerk"]
+    assert len(clerk.tools) == 1
+    assert "clerk" in dir(clerk.tools)
+    assert repr(clerk.tools) == "<tools: clerk>"
+
+
+def test_a_closed_runtime_still_shows_the_tools_it_had(clerk: Runtime) -> None:
+    clerk.close()
+
+    assert repr(clerk.tools) == "<tools: clerk>"
+    assert "clerk" in dir(clerk.tools)
+
+
+def test_a_tool_as_an_object_can_be_copied(clerk: Runtime) -> None:
+    copied = copy.copy(clerk.tools.clerk)
+
+    assert copied.add(a=1, b=2) == 3
 
 
 def test_tools_that_do_not_exist_are_refused_by_name(clerk: Runtime) -> None:

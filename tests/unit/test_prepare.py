@@ -126,7 +126,7 @@ class Bench:
         self.registry.register(Diary, stateful=True)
         self.registry.register(Strict, unknown_params="error")
         self.puts: list[packing.Packed] = []
-        catalog = Catalog(self.registry, runtime_env, lambda: (), lambda environment: environment)
+        catalog = Catalog(self.registry, runtime_env, lambda _: {}, lambda environment: environment)
         self.preparer = Preparer(catalog, put=self.put, inline_limit=INLINE, client="client-1")
 
     def put(self, packed: packing.Packed) -> tuple[str, int]:
@@ -881,18 +881,23 @@ def test_a_handle_made_elsewhere_is_told_apart_by_itself() -> None:
 
 
 def test_names_of_other_clients_are_asked_for_when_they_are_needed() -> None:
-    asked: list[int] = []
+    asked: list[str] = []
     there = Bench()
     registry = Registry()
     registry.register(Strict)
-    here = Catalog(registry, None, lambda: asked.append(1) or list(specs), lambda environment: environment)  # type: ignore[func-returns-value]
+
+    def ask(what: str) -> Any:
+        asked.append(what)
+        return {spec.name: spec.key for spec in specs} if what == "tool_keys" else specs
+
+    here = Catalog(registry, None, ask, lambda environment: environment)
     specs = [there.preparer.catalog.tool(name)[0] for name in ("desk", "diary")]
 
     found = [here.find("strict", "give"), here.find("desk", "give"), here.find("diary", "kept")]
 
     assert [tool.name for tool, _ in found] == ["strict", "desk", "diary"]
     assert found[2][1].options["cache"] is True
-    assert len(asked) == 1
+    assert asked == ["tool_keys", "tools", "tool_keys"]
     with pytest.raises(ToolNotFoundError, match="did you mean 'desk'"):
         here.find("dask", "give")
 
@@ -900,7 +905,7 @@ def test_names_of_other_clients_are_asked_for_when_they_are_needed() -> None:
 def test_a_tool_that_was_defined_again_is_described_again() -> None:
     registry = Registry()
     registry.register(Desk)
-    catalog = Catalog(registry, None, lambda: (), lambda environment: environment)
+    catalog = Catalog(registry, None, lambda _: {}, lambda environment: environment)
     before = catalog.tool("desk")[0]
 
     registry.register(Strict, "desk", replace=True)
@@ -920,7 +925,7 @@ def test_the_environment_of_a_tool_is_laid_over_that_of_the_client() -> None:
     registry = Registry()
     registry.register(Stove)
     client = {"env_vars": {"A": "client", "B": "client"}, "pip": ["x"]}
-    catalog = Catalog(registry, client, lambda: (), lambda environment: environment)
+    catalog = Catalog(registry, client, lambda _: {}, lambda environment: environment)
 
     environment = catalog.tool("stove")[0].options["runtime_env"]
 
