@@ -68,23 +68,27 @@ _local = _Local()
 
 
 class Slot:
-    """Stands in packed parameters for a value that is filled in where they are unpacked."""
+    """Stands in packed parameters for a value that is filled in where they are unpacked.
 
-    __slots__ = ("index",)
+    With ``place`` for one value of several that lie in a list together.
+    """
 
-    def __init__(self, index: int) -> None:
-        self.index = index
+    __slots__ = ("index", "place")
 
-    def __reduce__(self) -> tuple[Any, tuple[int]]:
-        return _take, (self.index,)
+    def __init__(self, index: int, place: int | None = None) -> None:
+        self.index, self.place = index, place
+
+    def __reduce__(self) -> tuple[Any, tuple[int, ...]]:
+        return _take, (self.index,) if self.place is None else (self.index, self.place)
 
 
 _PARTS = _SCALARS | {id(Slot)}
 """Types of the parts of a flat container."""
 
 
-def _take(index: int) -> Any:
-    return _local.inputs[index]
+def _take(index: int, place: int | None = None) -> Any:
+    found = _local.inputs[index]
+    return found if place is None else found[place]
 
 
 class _Pickler(dynamic.Pickler):

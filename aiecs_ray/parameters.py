@@ -28,6 +28,8 @@ SYSTEM_NAMES = frozenset({"user_id", "task_id", "op"})
 """Parameters of the envelope: they reach an operation only if it declares them (C-09)."""
 COVERED = b""
 """Identity of an object whose value is known to the cache key otherwise, or does not belong to it."""
+SMALL = 64
+"""Bytes of a value that stays where it is, because a slot takes as many."""
 CONTEXT_NAMES = ("user_id", "task_id")
 """Those that the context fills in when an operation declares them."""
 
@@ -81,6 +83,8 @@ class Parameters:
             if packed.size > self._inline_limit:
                 outside = {name: self._externalise(value, references, known) for name, value in params.items()}
                 packed = packing.pack(outside)
+                if packed.size > self._inline_limit:
+                    packed = packing.pack(self._put_rest(outside, references))
         except ResultInvalidError as error:
             raise self._unsendable(params, error) from error
         return packing.to_payload(packed)
@@ -102,6 +106,16 @@ class Parameters:
         # With the value, so that its id stays its own.
         known[id(value)] = (value, handle)
         return references.slot(id(handle), handle)
+
+    def _put_rest(self, params: dict[str, Any], references: References) -> dict[str, Any]:
+        """Put together what is left in many parts, none of them large, and leave slots."""
+        index, rest = len(references.inputs), list[Any]()
+        slotted = {name: _take_out(value, index, rest) for name, value in params.items()}
+        if rest:
+            packed = packing.pack(rest)
+            # One input more than an operation may have references: this one is not the caller's.
+            references.inputs.append(Handle(self.payload(packed), COVERED, packed.size, packing.summarise(rest)))
+        return slotted
 
     def _unsendable(self, params: dict[str, Any], error: ResultInvalidError) -> InvalidParamsError:
         for name, value in params.items():
@@ -138,6 +152,21 @@ class Parameters:
         if missing:
             raise InvalidParamsError(param_names.missing(spec, missing, sent, declared))
         return params
+
+
+def _take_out(value: Any, index: int, rest: list[Any]) -> Any:
+    """Return ``value`` with its parts in ``rest``, but for slots and what is smaller than a slot."""
+    kind = type(value)
+    if kind is Slot:
+        return value
+    if _holds_slot(value):
+        if kind is dict:
+            return {key: _take_out(part, index, rest) for key, part in value.items()}
+        return kind(_take_out(part, index, rest) for part in value)
+    if packing.pack(value).size <= SMALL:
+        return value
+    rest.append(value)
+    return Slot(index, len(rest) - 1)
 
 
 def _holds_slot(value: Any) -> bool:

@@ -791,15 +791,27 @@ def test_large_parts_beside_references_are_put_by_themselves(bench: Bench) -> No
     assert [source.kind for source in request.steps[1].inputs] == ["step", "step", "object"]
 
 
-def test_more_large_parts_than_slots_travel_in_the_request(bench: Bench) -> None:
+def test_more_large_parts_than_slots_are_put_together(bench: Bench) -> None:
     parts = [np.full(200, float(n)) for n in range(MAX_REFERENCES + 50)]
 
     request = bench.request(give(1), give(["$result[0]", *parts]))
 
     arrived = bench.arrived(request, 1, results=("first",))["value"]
-    assert len(request.steps[1].inputs) == MAX_REFERENCES
+    assert len(request.steps[1].inputs) == MAX_REFERENCES + 1
+    assert len(bench.puts) == 1
     assert arrived[0] == "first"
     assert [part[0] for part in arrived[1:]] == [float(n) for n in range(MAX_REFERENCES + 50)]
+
+
+def test_many_parts_that_are_large_only_together_are_put_together(bench: Bench) -> None:
+    params = {f"p{n}": {"text": chr(n) * 900, "of": "$result[0]"} if n % 2 else chr(n) * 900 for n in range(65, 126)}
+
+    request = bench.request(give(1), op("anything", **params))
+
+    expected = {name: {**value, "of": "r"} if isinstance(value, dict) else value for name, value in params.items()}
+    assert bench.arrived(request, 1, results=("r",)) == expected
+    assert packing.as_packed(request.steps[1].params).size <= INLINE
+    assert len(bench.puts) == 1
 
 
 def test_a_handle_stands_anywhere_inside_parameters(bench: Bench) -> None:
