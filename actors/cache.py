@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aiecs_ray import packing
 from aiecs_ray.actors.counts import Counts
 from aiecs_ray.actors.shelf import Shelf
+from aiecs_ray.backend import CacheEntries
 from aiecs_ray.store import Missing, Store
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Cache:
         """Return the entries under ``keys``, None where there is none; ``operations`` says who asks for each."""
         with self._lock:
             names = operations or [""] * len(keys)
-            return [self._get(key, operation) for key, operation in zip(keys, names, strict=True)]
+            return CacheEntries([self._get(key, operation) for key, operation in zip(keys, names, strict=True)])
 
     def _get(self, key: str, operation: str) -> CacheEntry | None:
         entry = self._store.get(key)
@@ -268,9 +269,10 @@ def _owner(entry: CacheEntry) -> str | None:
 
 
 def _tags(entry: CacheEntry) -> Mapping[str, str]:
-    labels = {f"label:{label}": "" for label in entry.tags}
-    about = {"tool": entry.tool, "operation": entry.spec, "user_id": entry.user_id, "task_id": entry.task_id}
-    return {**labels, **about}
+    tags = {"tool": entry.tool, "operation": entry.spec, "user_id": entry.user_id, "task_id": entry.task_id}
+    for label in entry.tags:
+        tags[f"label:{label}"] = ""
+    return tags
 
 
 _SHARED = {"task": 2, "user": 1, "global": 0}

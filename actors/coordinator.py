@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,7 @@ from aiecs_ray.actors.clock import steady_time
 from aiecs_ray.actors.explaining import explain
 from aiecs_ray.actors.gate import Gates
 from aiecs_ray.actors.joins import Joins
+from aiecs_ray.actors.leases import Leases
 from aiecs_ray.actors.limit_table import LimitTable
 from aiecs_ray.actors.meter import Meter
 from aiecs_ray.actors.outbox import Outbox
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from aiecs_ray.backend import Backend, HistoryLink, MetricsLink
     from aiecs_ray.config import Settings
     from aiecs_ray.metering import Sample
+
+logger = logging.getLogger(__name__)
 
 PAGE_BYTES = 16 * 2**20
 PAGE_STEPS = 2_000
@@ -132,7 +136,7 @@ class Coordinator:
         self._pools = Pools(backend, settings, _seconds)
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._expired: OrderedDict[str, None] = OrderedDict()
-        self._leases: dict[str, Any] = {}
+        self._leases = Leases(backend.alive)
         self._guards = self._make_guards()
         self._backlog = Backlog(settings.max_queued)
         self._joins = Joins(_call_soon)
@@ -147,12 +151,12 @@ class Coordinator:
     async def hello(self, client: str, lease: Any) -> dict[str, Any]:
         """Greet a client: remember its lease, and say who answers."""
         self._start_keeper()
-        self._leases[client] = lease
+        self._leases.add(client, lease)
         return {"incarnation": self._incarnation, "protocol": PROTOCOL, "settings": self._settings.model_dump()}
 
     async def goodbye(self, client: str) -> None:
         """A client leaves: end its attached runs."""
-        self._leases.pop(client, None)
+        self._leases.remove(client)
         self._cancel_runs_of(client)
         if self._recorder is not None:
             ending = (run for run in self._runs.values() if run.request.client == client and not run.request.detach)
@@ -191,14 +195,22 @@ class Coordinator:
         run = self._accept(request, specs)
         return run if isinstance(run, Answer) else Answer(run.id)
 
-    async def execute(self, request: RunRequest, specs: Sequence[ToolSpec] = ()) -> Answer:
-        """Start a run, wait for its end, and return its results; what has no large results is forgotten."""
+    async def execute(
+        self,
+        request: RunRequest,
+        specs: Sequence[ToolSpec] = (),
+        watched: bool = False,  # noqa: FBT001, FBT002  # links pass arguments by position
+    ) -> Answer:
+        """Start a run, wait for its end, and return its results.
+
+        What has no large results is forgotten at once, unless it is ``watched``: then the client releases it.
+        """
         run = self._accept(request, specs)
         if isinstance(run, Answer):
             return run
         await run.finished.wait()
         page = self._page(run, 0)
-        if page.following is None and all(is_small(settled.payload) for settled in page.settled):
+        if not watched and page.following is None and all(is_small(settled.payload) for settled in page.settled):
             self._forget(run)
         return Answer(run.id, page)
 
@@ -456,18 +468,19 @@ class Coordinator:
         while True:
             await asyncio.sleep(LEASE_INTERVAL)
             rounds += 1
-            await self._check_leases()
-            self._backlog.sample(_seconds())
-            self._guards.breakers.forget()
-            self._expire_results()
-            if rounds % int(NODES_INTERVAL / LEASE_INTERVAL) == 0:
-                self._pools.refresh()
+            try:
+                await self._check_leases()
+                self._backlog.sample(_seconds())
+                self._guards.breakers.forget()
+                self._expire_results()
+                if rounds % int(NODES_INTERVAL / LEASE_INTERVAL) == 0:
+                    self._pools.refresh()
+            except Exception:
+                # One round that fails must not be the last: nothing would ever expire again.
+                logger.exception("the coordinator's housekeeping failed; it goes on")
 
     async def _check_leases(self) -> None:
-        for client, lease in list(self._leases.items()):
-            if await self._backend.alive(lease):
-                continue
-            del self._leases[client]
+        for client in await self._leases.gone():
             self._cancel_runs_of(client)
 
     def _cancel_runs_of(self, client: str) -> None:

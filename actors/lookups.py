@@ -44,6 +44,7 @@ class Lookups:
         token: Callable[[int], bytes],
     ) -> None:
         self._request = request
+        self._policies = [request.policies[step.policy] for step in request.steps]
         self._cache = cache
         self._payloads = payloads
         self._token = token
@@ -59,7 +60,7 @@ class Lookups:
 
     def possible(self, step: int) -> bool:
         """Whether the result of a step may be in the cache, or go there."""
-        return self._policy(step).cache != "off" and self._request.steps[step].digest is not None
+        return self._request.steps[step].digest is not None and self._policies[step].cache != "off"
 
     async def ask_early(self) -> None:
         """Ask at once for all steps whose keys wait for nothing, so that a sequence need not ask at each step.
@@ -194,7 +195,7 @@ class Lookups:
         self._cache.note_uncacheable(self._policy(step).spec, reason)
 
     def _policy(self, step: int) -> Policy:
-        return self._request.policies[self._request.steps[step].policy]
+        return self._policies[step]
 
     def make_key(self, step: int, files: tuple[bytes, ...] = ()) -> tuple[str, KeyParts] | None:
         """Return the key of a step and what it is made of; None when it has no exact one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from itertools import count, groupby
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from aiecs_ray.backend import Backend, Remains
     from aiecs_ray.config import Settings
     from aiecs_ray.messages import Outcome, ToolSpec
+
+
+logger = logging.getLogger(__name__)
 
 
 class Pools:
@@ -264,6 +268,13 @@ class Pools:
         except ReplicaDied as death:
             remains = await self._scaler.bury(member, death)
             self._lose(member, flight, remains)
+        except Exception as error:
+            # Neither an outcome nor a death: a full object store, for one. Its replica is as good as dead, and as each
+            # step may be the cause, this counts as an attempt of all.
+            logger.exception("a call of tool %s failed", pool.spec.name)
+            broken = ReplicaDied(f"a call failed: {type(error).__name__}: {error}")
+            remains = await self._scaler.bury(member, broken)
+            self._lose(member, flight, remains, guilty=True)
         finally:
             for timer in (watch, flight.pulse, flight.timer):
                 if timer is not None:
@@ -297,14 +308,15 @@ class Pools:
             if run.plan.state(following) is State.HANDED and not flight.failed(outcomes):
                 run.note_started(following)
 
-    def _lose(self, member: Member, flight: Flight, remains: Remains) -> None:
+    def _lose(self, member: Member, flight: Flight, remains: Remains, *, guilty: bool = False) -> None:
         assert member.died is not None
         first = next(iter(flight.open), 0)
         fates = {step: judge(flight.work, step, first, remains.marks) for step in flight.open}
         flight.open.clear()
         # Of a chain the last one first: the end of a step ends those that wait for it, as if they had not been sent.
         for step, fate in reversed(list(fates.items())) if flight.work.chain else fates.items():
-            flight.run.lost(step, member.died, flight.verdicts.get(step), fate)
+            own = fate._replace(guilty=True, suspect=True) if guilty else fate
+            flight.run.lost(step, member.died, flight.verdicts.get(step), own)
 
     def _close(self, pool: Pool, member: Member, flight: Flight) -> None:
         """The call is over: what it did not report never began."""

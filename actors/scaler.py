@@ -138,7 +138,17 @@ class Scaler:
 
     def _start(self, pool: Pool, *, borrowed: bool = False) -> None:
         spec = replace(pool.spec, options={**pool.spec.options, "num_cpus": 0}) if borrowed else pool.spec
-        member = Member(next(self._numbers), pool, self._backend.create(spec), self._clock())
+        try:
+            replica = self._backend.create(spec)
+        except Exception as problem:
+            # A runtime_env that is refused, for one: other tools must get their replicas all the same.
+            logger.exception("a replica of tool %s cannot be asked for", pool.spec.name)
+            text = f"Tool '{pool.spec.name}' cannot be constructed: {type(problem).__name__}: {problem}"
+            error = ErrorInfo("E003", text, "ToolInitError", ("ToolInitError",))
+            pool.built_last, pool.broken = False, (self._clock() + pool.init_pause, error)
+            self._give_up(pool, error)
+            return
+        member = Member(next(self._numbers), pool, replica, self._clock())
         pool.members[member.number] = member
         self._tasks.spawn(self._build(pool, member))
 

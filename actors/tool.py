@@ -102,10 +102,13 @@ class ToolHost:
         self._lock = threading.Lock()
         self._running: dict[tuple[int, int], Body] = {}
         self._recalled: dict[int, None] = {}
+        self._sealed = False
         self._held: dict[int, Delivery] = {}
         self._told: dict[int, int] = {}
         """How many of the outcomes that are held were handed over; the answer may be lost, so they stay in the list."""
-        self._begun: OrderedDict[int, list[int]] = OrderedDict()
+        self._begun: dict[int, list[int]] = {}
+        self._over: OrderedDict[int, None] = OrderedDict()
+        """Works that have ended; of so many it is remembered what of them had begun."""
         self._took: dict[str, float] = {}
 
     # --- the tool itself ---------------------------------------------------------------------------------
@@ -122,7 +125,7 @@ class ToolHost:
             self._tool = cls(**self._spec.options.get("config", {}))
             if self._spec.has_async:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="operations", daemon=True).start()
+                threading.Thread(target=_run_for_ever, args=(self._loop,), name="operations", daemon=True).start()
                 watch_loop(self._loop, lambda: [body.attempt.calls[-1] for body in list(self._running.values())])
         except BaseException as error:  # noqa: BLE001  # a constructor may raise anything; it must not end the process
             return failures.of_constructor(error, self._spec.name)
@@ -155,6 +158,9 @@ class ToolHost:
                 self._recalled.pop(work.id, None)
                 self._held.pop(work.id, None)
                 self._told.pop(work.id, None)
+                self._over[work.id] = None
+                while len(self._over) > REMEMBERED:
+                    self._begun.pop(self._over.popitem(last=False)[0], None)
 
     def _one_by_one(self, work: Work, *, hold: bool) -> Iterator[Delivery]:
         ready = self._hold(work.id)
@@ -196,11 +202,7 @@ class ToolHost:
         outcomes: queue.SimpleQueue[tuple[Outcome | None, Packed | None]] = queue.SimpleQueue()
 
         async def run(item: Item) -> None:
-            outcome, packed = await self._run_async(work, item, {})
-            if packed is not None and packed.size > self._inline_limit:
-                # It waits to be delivered while other bodies run, which may write to what it is made of.
-                packed = packed.copy()
-            outcomes.put((outcome, packed))
+            outcomes.put(await self._run_async(work, item, {}))
 
         for item in work.items:
             asyncio.run_coroutine_threadsafe(run(item), loop)
@@ -263,7 +265,9 @@ class ToolHost:
                 function, arguments = await prepare if prepare is not None else self._prepare(work, item, made)
                 self._own(body, arguments)
                 result = await function(**arguments)
-            return self._done(body, item, result)
+            outcome, packed = self._done(body, item, result)
+            # It leaves by another thread, while other bodies run here that may write to what it is made of.
+            return outcome, packed if packed is None else packed.copy()
         except BaseException as error:  # noqa: BLE001  # as in _run
             return self._failed(body, item, error), None
         finally:
@@ -284,19 +288,18 @@ class ToolHost:
             emit=emit,
             user_id=work.user_id,
             task_id=work.task_id,
+            run=work.run,
             step=item.step,
             calls=(*work.calls, f"{self._spec.name}.{item.operation}"),
             home=self._home,
         )
         body = Body(work.id, item.step, attempt, emit, self._clock())
         with self._lock:
-            if work.id in self._recalled:
+            if self._sealed or work.id in self._recalled:
                 return None
             self._running[work.id, item.step] = body
             body.place = self._ledger.prepare(work.id, item.step)
             self._begun.setdefault(work.id, []).append(item.step)
-            if len(self._begun) > REMEMBERED:
-                self._begun.popitem(last=False)
         return body
 
     def _own(self, body: Body, arguments: dict[str, Any]) -> None:
@@ -388,10 +391,16 @@ class ToolHost:
         with self._lock:
             return [Running(body.work, body.step, now - body.since) for body in self._running.values()]
 
+    def seal(self) -> None:
+        """Begin nothing any more, for good."""
+        with self._lock:
+            self._sealed = True
+
     def stop(self, work: int, ask: Sequence[int] = ()) -> Stopped:
         """Begin nothing more of ``work``; tell the bodies of the steps ``ask`` that they should end."""
         with self._lock:
-            self._recalled[work] = None
+            if work not in self._over:
+                self._recalled[work] = None
             bodies = [body for body in self._running.values() if body.work == work and body.step in ask]
         for body in bodies:
             body.ask()
@@ -413,6 +422,17 @@ class ToolHost:
 def _turns(most: int) -> threading.Lock | threading.Semaphore:
     """Return what lets ``most`` operations run at once; for one a lock, which is ten times faster."""
     return threading.Lock() if most <= 1 else threading.Semaphore(most)
+
+
+def _run_for_ever(loop: asyncio.AbstractEventLoop) -> None:
+    """Run a loop until it is stopped, whatever the tasks on it raise."""
+    while True:
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            # asyncio throws these out of the loop, besides to who awaits the task: that one ends its step.
+            continue
+        return
 
 
 def _shift(outcome: Outcome, by: int) -> Outcome:

@@ -125,11 +125,10 @@ class Watch:
         if not left:
             return
         member.yielding = True
-        for other in list(member.flights.values()):
-            if other is not flight:
-                stopped = await self._take(other, member, member.replica.stop(other.work.id))
-                if stopped is not None:
-                    other.abandon(step for step in other.open if step not in stopped.begun)
+        if stopped is not None:
+            # All at once: one that does not answer in time is not waited for again and again.
+            others = [other for other in member.flights.values() if other is not flight]
+            await asyncio.gather(*(self.recall(member, other) for other in others))
         member.replica.kill()
 
     async def _wait(self, flight: Flight, steps: Sequence[int]) -> list[int]:

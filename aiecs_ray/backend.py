@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from aiecs_ray.columns import to_columns, to_rows
+
 if TYPE_CHECKING:
     import concurrent.futures
     from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from aiecs_ray.columns import Columns
     from aiecs_ray.messages import ErrorInfo, Mark, Outcome, ToolSpec, Work
     from aiecs_ray.metering import Sample
     from aiecs_ray.packing import Packed
@@ -122,6 +125,27 @@ class CacheEntry(NamedTuple):
     def spec(self) -> str:
         """The operation as users call it."""
         return f"{self.tool}.{self.operation}"
+
+
+class CacheEntries(list[Any]):
+    """Entries that are on their way together, None where there is none."""
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        count, fields = to_columns([entry for entry in self if entry is not None])
+        # The parts of a key are the last field: columns inside a column.
+        same, parts = fields[-1] if fields else (True, ())
+        nested = not same and None not in parts
+        divided = to_columns(parts) if nested else None
+        return _entries, ([entry is not None for entry in self], (count, fields[:-1] if nested else fields), divided)
+
+
+def _entries(there: list[bool], columns: Columns, divided: Columns | None) -> CacheEntries:
+    """Put entries together again."""
+    count, fields = columns
+    if divided is not None:
+        fields = (*fields, (False, to_rows(KeyParts, divided)))
+    found = iter(to_rows(CacheEntry, (count, fields)))
+    return CacheEntries([next(found) if is_there else None for is_there in there])
 
 
 class Note(NamedTuple):

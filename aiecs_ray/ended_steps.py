@@ -46,9 +46,12 @@ class EndedSteps:
         gap = bool(events) and events[0].number > self.number
         if events:
             self.number = events[-1].number + 1
-        named = list(dict.fromkeys(event.step for event in events if event.kind in ENDED and event.step is not None))
-        steps = iter(list(self._untold) if gap or last else [step for step in named if step in self._untold])
-        while portion := list(islice(steps, PORTION)):
+        steps = dict.fromkeys(event.step for event in events if event.kind in ENDED and event.step in self._untold)
+        named = [step for step in steps if step is not None]
+        others = [step for step in self._untold if step not in steps] if gap or last else []
+        # What was missed came before what is known of.
+        ordered = iter(others + named if gap else named + others)
+        while portion := list(islice(ordered, PORTION)):
             yield portion
 
     def told(self, steps: Sequence[int], settled: Sequence[Settled | None]) -> tuple[list[int], list[Settled]]:

@@ -337,7 +337,7 @@ class OperationExecutor(IOperationExecutor):
         found: dict[int, Opened] = {}
         failed = False
         try:
-            async for index, one in follow(runtime, await asyncio.shield(starting)):
+            async for index, one in follow(runtime, await asyncio.shield(starting), prepared.specs):
                 found[index] = one
                 if not (failed and prepared.request.stop_on_failure):
                     await save(index, to_step_result(one, prepared.specs[index]))
@@ -358,8 +358,6 @@ class OperationExecutor(IOperationExecutor):
             return
         for index, (one, spec) in enumerate(zip(opened, prepared.specs, strict=False)):
             logger.debug("operation %d (%s) %s in %.3fs", index, spec, one.settled.status, one.settled.seconds)
-            if one.error is not None:
-                logger.debug("operation %d (%s) failed: %s\n%s", index, spec, one.error.message, one.error.traceback)
 
 
 async def _end(runtime: Runtime, prepared: Prepared, starting: Awaitable[Any]) -> None:

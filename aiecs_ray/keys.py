@@ -7,6 +7,7 @@ operation that takes it runs uncached.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import secrets
 from typing import TYPE_CHECKING, Any, Literal
@@ -86,7 +87,21 @@ def cache_key(  # noqa: PLR0913  # all that a result depends on, by name
     """
     if scope not in _SCOPES:
         raise ValueError(f"unknown cache scope {scope!r}; known are {', '.join(_SCOPES)}")
-    return digest((tool, operation, version, scope, owner[: _SCOPES[scope]], params, inputs, fingerprints)).hex()
+    head = _head(tool, operation, version, scope, owner[: _SCOPES[scope]])
+    try:
+        encoded = Encoder().tuple_of(_HEAD, head, (params, inputs, fingerprints))
+    except UnencodableError as error:
+        raise UncacheableValueError(error.path, error.type_name, error.reason) from None
+    return hashlib.sha256(_FORMAT + encoded).hexdigest()
+
+
+_HEAD = 5
+"""Items of a key that all calls of one operation in one context have in common."""
+
+
+@functools.lru_cache(maxsize=1024)
+def _head(*items: object) -> bytes:
+    return Encoder().items(items)
 
 
 def generate_cache_key(  # noqa: PLR0913  # the document's signature

@@ -192,8 +192,12 @@ class RunRequest:
 
     def without_inputs(self, but: Collection[int] = ()) -> RunRequest:
         """Return the request of a finished run: of its parameters and objects, only those of the steps ``but``."""
+        bare = [Step(policy, b"") for policy in range(len(self.policies))]
         steps = tuple(
-            step if index in but else Step(step.policy, b"", id=step.id) for index, step in enumerate(self.steps)
+            [
+                step if index in but else bare[step.policy] if step.id is None else Step(step.policy, b"", id=step.id)
+                for index, step in enumerate(self.steps)
+            ]
         )
         if but:
             return replace(self, steps=steps)

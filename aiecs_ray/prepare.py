@@ -315,12 +315,12 @@ class _Request:
         for source in inputs:
             if type(source) is Handle and source.identity is None:
                 return None, f"{source.summary} has no exact cache key"
-        context = self._options.context
+        context, ignored = self._options.context, info.options["ignore"]
         filled = {"user_id": context.user_id, "task_id": context.task_id}
         # What the context fills in is a parameter like any other, also where the scope leaves it out.
-        given = {name: value for name, value in filled.items() if value and name in info.parameters} | params
+        given = {name: value for name, value in filled.items() if value and name in info.names} | params
         try:
-            return keys.digest(given, ignore=frozenset(info.options["ignore"]), encode=_encode_slot), ""
+            return keys.digest(given, ignore=frozenset(ignored) if ignored else (), encode=_encode_slot), ""
         except UncacheableValueError as error:
             return None, str(error)
 

@@ -20,6 +20,7 @@ from aiecs_ray.actors.tool import Large, ToolHost
 from aiecs_ray.backend import HistoryGone, Remains, ReplicaDied
 from aiecs_ray.config import Settings
 from aiecs_ray.errors import RuntimeUnavailableError
+from aiecs_ray.logs import use_settings
 from aiecs_ray.options import ASYNC_CONCURRENCY
 from aiecs_ray.output import Allowance, Limited
 from aiecs_ray.running import current
@@ -57,6 +58,7 @@ class _ReplicaActor:
     def __init__(self, spec: ToolSpec, coordinator: str, values: dict[str, Any]) -> None:
         self._coordinator_name, self._settings = coordinator, Settings(**values)
         self._coordinator: Any = None
+        use_settings(self._settings)
         lead_group()
         ledger, self._where = open_ledger(ray.get_runtime_context().get_node_id())
         if self._where.path:
@@ -134,6 +136,8 @@ class RayReplica:
     def __init__(self, actor: Any, node: str) -> None:
         # Ray types a handle as its class, on which ``.remote`` does not type-check.
         self._actor = actor
+        # Made once, not at each call.
+        self._call = actor.call.options(num_returns=2)
         self._own_node = node
         self._where: Whereabouts | None = None
         self.node = ""
@@ -149,7 +153,7 @@ class RayReplica:
     async def send(self, work: Work, *, stream: bool) -> AsyncIterator[list[Outcome]]:
         """Run ``work``; large values stay in the object store and belong to this process."""
         if not stream:
-            status, larges = self._actor.call.options(num_returns=2).remote(work)
+            status, larges = self._call.remote(work)
             outcomes = await self._get(status)
             yield [_with_reference(outcome, larges) for outcome in outcomes]
             return
@@ -284,13 +288,19 @@ class _CacheLink:
 
 
 class RayHistoryLink:
-    """The coordinator's way to the history."""
+    """The coordinator's way to the history, which is looked for when there is something to write."""
 
-    def __init__(self, actor: Any) -> None:
-        self._actor = actor
+    def __init__(self, name: str, namespace: str) -> None:
+        self._name, self._namespace = name, namespace
+        self._actor: Any = None
 
     async def append(self, batch: bytes) -> None:
         """Return when a batch is written."""
+        if self._actor is None:
+            try:
+                self._actor = ray.get_actor(self._name, self._namespace)
+            except ValueError as error:
+                raise HistoryGone("it was not made yet") from error
         try:
             await self._actor.append.remote(batch)
         except ray.exceptions.RayError as error:

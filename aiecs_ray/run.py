@@ -90,7 +90,7 @@ class Run:
         while following is not None:
             page = self._runtime.request("results", self.id, following)
             steps = range(following, following + len(page.settled))
-            opened = self._runtime.open(self.id, steps, page.settled)
+            opened = self._runtime.open(self.id, steps, page.settled, self._specs)
             specs = self._specs[following : following + len(opened)]
             results.extend(to_step_result(one, spec) for one, spec in zip(opened, specs, strict=True))
             following = page.following
@@ -108,7 +108,7 @@ class Run:
         settled = self._runtime.request("result_of", self.id, [step])[0]
         if settled is None:
             raise OperationTimeoutError(f"Step {step} of run {self.id} has not ended yet")
-        return to_value(self._runtime.open(self.id, [step], [settled])[0], self._specs[step], step)
+        return to_value(self._runtime.open(self.id, [step], [settled], self._specs)[0], self._specs[step], step)
 
     def stream(self) -> Iterator[tuple[int, TaskStepResult]]:
         """Yield index and result of each step as it ends."""
@@ -122,7 +122,7 @@ class Run:
                 watch.tick(block=False)
             for asked in ended.to_ask(events, last=last):
                 steps, settled = ended.told(asked, self._runtime.request("result_of", self.id, asked))
-                for step, opened in zip(steps, self._runtime.open(self.id, steps, settled), strict=True):
+                for step, opened in zip(steps, self._runtime.open(self.id, steps, settled, self._specs), strict=True):
                     yield step, to_step_result(opened, self._specs[step])
             if last:
                 return

@@ -148,10 +148,14 @@ def _refuse_decorating(thing: Any) -> NoReturn:
     """Raise for what ``@tool`` was put on, or was called with, and is neither a class nor a name."""
     if inspect.isroutine(thing):
         name = thing.__name__
-        text = f"@tool decorates classes, got the function {name!r}: make it a method of a class, @tool class Tools: ..."
+        text = (
+            f"@tool decorates classes, got the function {name!r}: make it a method of a class, @tool class Tools: ..."
+        )
         raise InvalidToolError(text)
     if isinstance(thing, type):
-        raise InvalidToolError(f"@tool got the class {label(thing)} and options together; write @tool(name, ...) above it")
+        raise InvalidToolError(
+            f"@tool got the class {label(thing)} and options together; write @tool(name, ...) above it"
+        )
     raise InvalidToolError(f"@tool takes a name and options, and decorates classes; got {shorten(thing)}")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import data, flow, pipeline, small, starting, timed
 from benchmarks.picture import draw
-from benchmarks.report import record, table
+from benchmarks.report import record, recorded, table
 from benchmarks.world import World
 
 if TYPE_CHECKING:
@@ -38,10 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"one of {', '.join(names)}; none: all")
     parser.add_argument("--quick", action="store_true", help="sizes so small that the numbers say nothing")
     parser.add_argument("--out", type=Path, help="where the JSON files go (benchmarks/results)")
+    parser.add_argument("--show", action="store_true", help="measure nothing: print the table of what was measured")
     options = parser.parse_args(argv)
     if unknown := set(options.cases) - set(names):
         parser.error(f"no case {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     out = options.out or (RESULTS / "local" if options.quick else RESULTS)
+    if options.show:
+        print(table({name: recorded(name, out) for name in options.cases or names}))
+        return 0
     # Ray's workers give way to every other process of the machine, Dask's do not: here all are alike.
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # as Ray spells it
     # The history is kept as everywhere, but not among that of the user.
@@ -53,14 +57,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(names: Sequence[str], out: Path, *, quick: bool) -> str:
     """Measure the named cases and return the table."""
-    found = []
+    found = {}
     for group in GROUPS:
         chosen = [case for case in group if case.name in names]
         with World(quick=quick) as world:
             for case in chosen:
                 print(f"{case.name}: {case.work}", file=sys.stderr, flush=True)
                 measured = record(case, world, out)
-                found.append((case, measured))
+                found[case.name] = measured.rows
                 if case.name == "growth":
                     draw(measured.samples, out / "growth.png")
     return table(found)

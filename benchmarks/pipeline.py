@@ -57,7 +57,9 @@ def pandas_real(world: World) -> Measured:
         plan = daily_report_plan(write_data(Path(folder)))
 
         def ours(mode: str, **context: str) -> str:
-            return page(rt.run(plan, mode=mode, keep=[REPORT], **context)[-1].result)
+            results = rt.run(plan, mode=mode, keep=[REPORT], **context)
+            assert results[-1].completed, [one.message for one in results if not one.completed]
+            return page(results[-1].result)
 
         expected = page(plain(plan))
         contenders = [

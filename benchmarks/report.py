@@ -9,13 +9,12 @@ import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.figures import spread
+from benchmarks.figures import Row, Spread, Target, spread
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from benchmarks.figures import Row
     from benchmarks.harness import Case, Measured
     from benchmarks.world import World
 
@@ -70,18 +69,33 @@ def rounded(value: Any) -> Any:
     return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
-def table(found: Sequence[tuple[Case, Measured]]) -> str:
-    """Return the table of all figures, as Markdown."""
+def recorded(name: str, folder: Path) -> list[Row]:
+    """Return the rows of a case that was measured before; none if it was not."""
+    path = folder / f"{name}.json"
+    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
+    return [
+        Row(
+            row["what"],
+            Spread(row["median"], row["low"], row["high"]),
+            row["unit"],
+            None if row["target"] is None else Target(**row["target"]),
+        )
+        for row in rows
+    ]
+
+
+def table(found: Mapping[str, Sequence[Row]]) -> str:
+    """Return the table of the figures of some cases, as Markdown."""
     lines = ["| case | what | median | 10 to 90 % | target | |", "|---|---|---|---|---|---|"]
-    for case, measured in found:
-        for row in measured.rows:
+    for name, rows in found.items():
+        for row in rows:
             value = row.value
             around = f"{number(value.low)} to {number(value.high)}"
             target = ""
             if row.target is not None:
                 sign = "≤" if row.target.sense == "at most" else "≥"
                 target = f"{sign} {number(row.target.limit)}{' (stretch)' if row.target.stretch else ''}"
-            cells = (case.name, row.what, f"{number(value.median)} {row.unit}", around, target, row.verdict)
+            cells = (name, row.what, f"{number(value.median)} {row.unit}", around, target, row.verdict)
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import time
 from typing import TYPE_CHECKING
 
@@ -33,22 +34,29 @@ WAYS = {"aiecs": ("-c", AIECS), "raw": ("-c", RAW), "raw, no dashboard": ("-c", 
 
 
 def until_answer(*arguments: str) -> float:
-    """Return the seconds from the start of a Python process to the first line that it prints."""
-    begun = time.perf_counter()
+    """Return the seconds from the start of a Python process to the first line that it prints.
+
+    Raises:
+        RuntimeError: it ended before; the message has what it said.
+    """
     command = [sys.executable, *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:  # noqa: S603  # our own
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        seconds = time.perf_counter() - begun
-        process.stdout.read()
-    assert line, f"the process ended with status {process.returncode} and said nothing"
+    with tempfile.TemporaryFile("w+") as errors:
+        begun = time.perf_counter()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process:  # noqa: S603  # our own
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            seconds = time.perf_counter() - begun
+            process.stdout.read()
+        if not line:
+            errors.seek(0)
+            raise RuntimeError(f"the process ended with status {process.returncode}: {errors.read()[-2000:]}")
     return seconds
 
 
 def start(world: World) -> Measured:
     """Processes that connect and run one operation; one that only says how it is used."""
     samples: dict[str, list[float]] = {name: [] for name in WAYS}
-    for repetition in range(world.pick(7, 1)):
+    for repetition in range(world.pick(5, 1)):
         for name in turns(list(WAYS), repetition):
             samples[name].append(until_answer(*WAYS[name]))
     samples["--help"] = [until_answer("-m", "aiecs_ray.cli.main", "--help") for _ in range(world.pick(7, 1))]

@@ -11,7 +11,8 @@ import pytest
 from benchmarks.figures import Row, Seen, Spread, Target, held_back, list_schedule, quantile, ratio, spread, turns
 from benchmarks.harness import Case, Contender, Measured, best, checked, compare, measure
 from benchmarks.picture import draw
-from benchmarks.report import number, rounded, table
+from benchmarks.report import number, record, recorded, rounded, table
+from benchmarks.world import World
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,9 +110,8 @@ def test_a_peer_is_measured_in_its_fastest_form() -> None:
 def test_the_table_says_what_was_met_and_what_was_missed() -> None:
     samples = {"ours": [1.0, 1.0], "theirs": [2.0, 2.0]}
     rows = [compare(samples, "ours", "theirs", Target(0.4)), Row("rate", Spread(30_000.0, 1.0, 2.0), "/s")]
-    case = Case("small", "nothing", lambda _: Measured({}, [], {}))
 
-    lines = table([(case, Measured(samples, rows, {}))]).splitlines()
+    lines = table({"small": rows}).splitlines()
 
     assert lines[2:] == [
         "| small | ours / theirs | 0.5 x | 0.5 to 0.5 | ≤ 0.4 | missed |",
@@ -132,3 +132,17 @@ def test_the_picture_is_a_png_file(tmp_path: Path) -> None:
     draw({"raw 10": [0.1, 0.2], "raw 100": [0.1, 0.1], "graph, whole": [1.0]}, tmp_path / "growth.png")
 
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_was_recorded_is_shown_again(tmp_path: Path) -> None:
+    rows = [
+        Row("ours / theirs", Spread(0.5, 0.25, 1.0), target=Target(0.4, stretch=True)),
+        Row("rate", Spread(1, 1, 1)),
+    ]
+    case = Case("small", "nothing", lambda _: Measured({"ours": [1.0]}, rows, {"operations": 7}))
+
+    with World() as world:
+        record(case, world, tmp_path)
+
+    assert recorded("small", tmp_path) == rows
+    assert recorded("never-measured", tmp_path) == []

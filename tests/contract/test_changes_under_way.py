@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,11 @@ import pytest
 from aiecs_ray import Registry, Runtime
 from aiecs_ray.config import Settings
 from aiecs_ray.errors import ToolNotFoundError
+from aiecs_ray.inprocess import InProcessBackend, LocalReplica
 from tests.contract.probes import DEADLINE, Gate, Ledger, note, op, visit
+
+if TYPE_CHECKING:
+    from aiecs_ray.messages import ToolSpec, Work
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -201,3 +206,64 @@ def test_a_later_step_reads_what_was_returned_not_what_was_written_since(rt: Run
     )
 
     assert results[2].result == 1
+
+
+class Groups:
+    async def leave(self, code: int) -> None:
+        sys.exit(code)
+
+    async def together(self) -> None:
+        await asyncio.gather(self.leave(3), asyncio.sleep(60))
+
+    async def well(self) -> str:
+        return "well"
+
+
+def test_a_task_of_an_operation_that_exits_ends_its_step_alone(rt: Runtime) -> None:
+    rt.register(Groups, max_replicas=1)
+
+    failed, fine = rt.run([op("groups.together"), op("groups.well")], "parallel", deadline=DEADLINE)
+
+    assert (failed.error_code, fine.result) == ("E003", "well")
+    assert "sys.exit(3)" in failed.error_message
+    assert rt.call("groups.well", deadline=DEADLINE) == "well"
+
+
+@pytest.mark.parametrize("backend", ["inprocess"], indirect=True)
+def test_a_replica_that_cannot_be_asked_for_holds_up_no_other_tool(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = InProcessBackend.create
+
+    def refuse(backend: InProcessBackend, spec: ToolSpec) -> Any:
+        if spec.name == "paper":
+            raise ValueError("runtime_env has no field 'pipp'")
+        return create(backend, spec)
+
+    monkeypatch.setattr(InProcessBackend, "create", refuse)
+    rt.register(Paper)
+    rt.register(version(1), "tool")
+
+    refused, fine = rt.run([op("paper.fill", number=1), op("tool.answer")], "parallel", deadline=DEADLINE)
+
+    assert (refused.error_code, fine.result) == ("E003", 1)
+    assert "Tool 'paper' cannot be constructed: ValueError: runtime_env has no field 'pipp'" in refused.error_message
+
+
+@pytest.mark.parametrize("backend", ["inprocess"], indirect=True)
+def test_a_call_that_fails_on_its_way_is_tried_again_and_given_up(rt: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = []
+
+    async def fail(_: LocalReplica, work: Work, *, stream: bool) -> Any:  # noqa: ARG001  # as the protocol has it
+        sent.append(work)
+        raise MemoryError("the object store is full")
+        yield []
+
+    monkeypatch.setattr(LocalReplica, "send", fail)
+    rt.register(version(1), "tool")
+
+    (failed,) = rt.run([{**op("tool.answer"), "retry": {"attempts": 2, "wait_min": 0.01, "wait_max": 0.01}}])
+
+    assert len(sent) == 2
+    assert failed.error_code == "E005"
+    assert "a call failed: MemoryError: the object store is full" in failed.error_message

@@ -57,11 +57,9 @@ def test_a_function_of_the_callers_hears_of_every_step(ended: aiecs_ray.Run) -> 
     assert sorted(heard) == list(range(STEPS))
 
 
-def test_a_callback_in_an_event_loop_hears_of_every_step(
-    forgetful: aiecs_ray.Runtime, ended: aiecs_ray.Run
-) -> None:
+def test_a_callback_in_an_event_loop_hears_of_every_step(forgetful: aiecs_ray.Runtime, ended: aiecs_ray.Run) -> None:
     async def follow() -> list[int]:
-        return [step async for step, _ in saving.follow(forgetful, ended)]
+        return [step async for step, _ in saving.follow(forgetful, ended, ["counter.double"] * STEPS)]
 
     heard = asyncio.run(follow())
 

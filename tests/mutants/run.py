@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 LIST = ROOT / "tests" / "mutants" / "mutants.toml"
-PARTS = ("aiecs_ray", "actors", "docs", "tests", "pyproject.toml", "README.md")
+PARTS = ("aiecs_ray", "actors", "benchmarks", "docs", "tests", "pyproject.toml", "README.md")
 """What the tests need of the project."""
 WORKERS = 2
 LIMIT = 120.0

@@ -48,6 +48,14 @@ def test_after_a_gap_everything_that_has_ended_is_told_once() -> None:
     assert later == [4]
 
 
+def test_the_last_events_are_told_in_their_order() -> None:
+    ended = EndedSteps(3)
+
+    told = tell(ended, [event(0, 2), event(1, 0), event(2, 1)], {0, 1, 2}, last=True)
+
+    assert told == [2, 0, 1]
+
+
 def test_many_steps_are_asked_for_in_portions() -> None:
     ended = EndedSteps(2 * PORTION + 1)
 

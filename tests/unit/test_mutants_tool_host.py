@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aiecs_ray import packing
-from aiecs_ray.actors.tool import Delivery, Large, ToolHost
+from aiecs_ray.actors.tool import REMEMBERED, Delivery, Large, ToolHost
 from aiecs_ray.messages import Item, ToolSpec, Work
 from aiecs_ray.shipping import ship
 from tests.contract.probes import DEADLINE, Gate, visit
@@ -118,3 +118,30 @@ def test_a_value_that_nobody_can_read_is_a_failure(host: ToolHost) -> None:
     found = host.call(Work(1, "run", (item(0, "make_unreadable"), item(1, "make", size=1)))).outcomes
 
     assert [outcome.kind for outcome in found] == ["error", "value"]
+
+
+def test_what_began_is_remembered_as_long_as_it_runs() -> None:
+    spec = ToolSpec("maker@1", "maker", ship(Maker), "1", {"concurrency": 2})
+    host = ToolHost(spec, fetch=lambda packed: packed, report=lambda *_: None, inline_limit=LIMIT)
+    host.start()
+    with Gate() as gate:
+        waits = Work(0, "run", (item(0, "wait_at", gate=gate.port, idempotent=False),))
+        thread = threading.Thread(target=host.call, args=(waits,))
+        thread.start()
+        visitor = gate.arrival()
+
+        for number in range(1, 2 * REMEMBERED):
+            host.call(Work(number, "run", (item(0, "make", size=1),)))
+        begun = host.stop(0).begun
+        visitor.let_go()
+        thread.join(DEADLINE)
+
+    assert begun == (0,)
+
+
+def test_a_recall_that_comes_late_leaves_nothing_behind(host: ToolHost) -> None:
+    host.call(Work(1, "run", (item(0, "make", size=1),)))
+
+    host.stop(1)
+
+    assert host._recalled == {}

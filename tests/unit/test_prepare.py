@@ -268,10 +268,8 @@ def test_missing_parameters_are_named(bench: Bench) -> None:
 def test_a_parameter_that_was_given_by_a_wrong_name_is_shown_each_time(bench: Bench) -> None:
     texts = {str(bench.refused(op("need", first=1, secnd=2))) for _ in range(3)}
 
-    assert texts == {
-        "desk.need needs the parameter 'second'; "
-        "given: first, secnd (unknown; did you mean 'second'?); it takes first, second"
-    }
+    given = "first, secnd (unknown; did you mean 'second'?)"
+    assert texts == {f"desk.need needs the parameter 'second'; given: {given}; it takes first, second"}
 
 
 def test_a_traceback_says_which_operation_of_many_is_wrong(bench: Bench) -> None:
@@ -280,9 +278,7 @@ def test_a_traceback_says_which_operation_of_many_is_wrong(bench: Bench) -> None
 
     notes = [bench.refused(good, good, one).__notes__ for one in wrong]
 
-    assert notes == [
-        [f"at operation 2 ({name})"] for name in ("desk.need", "x", "desk.give", "desk.give", "desk.give")
-    ]
+    assert notes == [[f"at operation 2 ({name})"] for name in ("desk.need", "x", "desk.give", "desk.give", "desk.give")]
 
 
 def test_a_parameter_that_is_not_declared_is_left_out_with_one_warning(
