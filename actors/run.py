@@ -336,6 +336,7 @@ class Run:
             data["replica"], data["node"] = place
         if error is not None:
             data["code"], data["message"] = error.code, error.message
+            self.bytes += error.size
         else:
             data["from_cache"], data["joined"] = from_cache, self._answers.was_joined(step)
             data["size"], data["summary"] = size, summary

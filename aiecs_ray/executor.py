@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from types import TracebackType
 
-    from aiecs_ray.actors.coordinator import Answer
+    from aiecs_ray.actors.pages import Answer
     from aiecs_ray.interfaces import ICacheProvider, IToolExecutor, IToolProvider
     from aiecs_ray.model import TaskStepResult
     from aiecs_ray.proxies import ToolProxy

@@ -72,10 +72,10 @@ def configure_logging(level: Level = "INFO", *, as_json: bool = False, file: str
     Raises:
         InvalidConfigError: there is no such level.
 
-    >>> configure_logging("loud")
+    >>> configure_logging("loud")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    aiecs_ray.input_errors.InvalidConfigError: Setting 'log_level': it must be DEBUG, INFO, WARNING, ERROR or CRITICAL, not 'loud'
+    aiecs_ray.input_errors.InvalidConfigError: Setting 'log_level': it must be DEBUG, ..., not 'loud'
     """
     if level not in get_args(Level):
         raise InvalidConfigError("log_level", f"it must be DEBUG, INFO, WARNING, ERROR or CRITICAL, not {level!r}")

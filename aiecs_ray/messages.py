@@ -267,6 +267,11 @@ class ErrorInfo(NamedTuple):
     """The exception itself, pickled, where it survived a round trip."""
     transient: bool = False
 
+    @property
+    def size(self) -> int:
+        """Bytes of its texts and its exception."""
+        return len(self.message) + len(self.traceback) + len(self.exception or b"")
+
 
 class Outcome(NamedTuple):
     """How one item ended in its replica."""

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
-    from aiecs_ray.actors.coordinator import Answer
+    from aiecs_ray.actors.pages import Answer
     from aiecs_ray.backend import Link
     from aiecs_ray.config import Settings
     from aiecs_ray.definition import ToolDef

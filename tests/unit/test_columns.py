@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aiecs_ray.actors.coordinator import Page
+from aiecs_ray.actors.pages import Page
 from aiecs_ray.backend import CacheEntries, CacheEntry, KeyParts
 from aiecs_ray.columns import to_columns, to_rows
 from aiecs_ray.messages import Input, Item, Limits, Outcome, Outcomes, Policy, RunRequest, Settled, Step, Work
