@@ -24,7 +24,7 @@ class Client(Protocol):
     catalog: Catalog
     registry: Registry
 
-    def call(self, operation: str, params: dict[str, Any] | None = None) -> Any:
+    def call(self, operation: str, params: dict[str, Any] | str | None = None) -> Any:
         """Run one operation and return its value."""
 
     incarnation: str

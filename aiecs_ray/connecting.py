@@ -37,7 +37,8 @@ def connect(  # noqa: PLR0913  # by name
             runtime that runs it. "local": a private one. "auto": the one running
             on this machine. "host:port": that one. "inprocess": no Ray at all, tools run as threads of this process.
         settings: otherwise read from the environment (``AIECS_RAY_*``).
-        runtime_env: Ray's runtime environment for the replicas of this client's tools; in process nothing is made of it.
+        runtime_env: Ray's runtime environment for the replicas of this client's tools; in process nothing is
+            made of it.
         registry: the tools to offer; otherwise those registered in this process.
         num_cpus: CPUs of a private cluster.
         object_store_memory: bytes of a private cluster's object store.

@@ -207,11 +207,14 @@ class OperationExecutor(IOperationExecutor):
     ) -> list[Any]:
         """Run calls ``{"tool": name, "params": {...}}``; return a value or an exception for each.
 
-        The operation is named by the tool, ``"tool.op"``, or by ``params["op"]``. With ``tool_executor_func``,
-        ``await tool_executor_func(tool, params)`` runs each call here, within the same rate, batch size and cache.
+        The operation is named by the tool, ``"tool.op"``, by ``params["op"]``, or by its name in the JSON forms. Calls in
+        the forms of OpenAI, Anthropic and MCP are taken too, with arguments as a dict or as JSON text. With
+        ``tool_executor_func``, ``await tool_executor_func(tool, params)`` runs each call here, within the same rate, batch
+        size and cache.
         """
         if tool_executor_func is None:
-            return await self.batch_execute_operations(to_operations(tool_calls))
+            operations = await asyncio.to_thread(lambda: to_operations(tool_calls, self.runtime.catalog))
+            return await self.batch_execute_operations(operations)
         if self._tool_calls is None:
             self._tool_calls = ToolCalls(self.execution_utils)
         results = await self._tool_calls.run(tool_calls, tool_executor_func, self._check_config())

@@ -19,6 +19,7 @@ from aiecs_ray.context import Context
 from aiecs_ray.controls import Controls
 from aiecs_ray.errors import DSLEvaluationError, InvalidInputError, RuntimeUnavailableError, ToolNotFoundError
 from aiecs_ray.forks import close_own, refuse_forked
+from aiecs_ray.function_calls import arguments_of, spec_of
 from aiecs_ray.history import HistoryView
 from aiecs_ray.interrupts import wind_up
 from aiecs_ray.messages import Limits, check_protocol
@@ -270,7 +271,7 @@ class Runtime(Controls):
     def call(  # noqa: PLR0913  # the options of a call, by name
         self,
         operation: str,
-        params: dict[str, Any] | None = None,
+        params: dict[str, Any] | str | None = None,
         *,
         timeout: float | None = None,
         deadline: float | None = None,
@@ -282,8 +283,8 @@ class Runtime(Controls):
         """Run one operation and return its value.
 
         Args:
-            operation: ``"tool.op"``.
-            params: its parameters by name.
+            operation: ``"tool.op"``, or its name in the JSON forms, ``"tool__op"``.
+            params: its parameters by name; a dict, or JSON text as language models send it.
             timeout: seconds for each attempt.
             deadline: seconds for all attempts together.
             user_id: with ``task_id`` the context; in one, results are cached.
@@ -297,7 +298,8 @@ class Runtime(Controls):
             InvalidInputError, ToolNotFoundError, OperationNotFoundError: nothing has run.
         """
         given = {"timeout": timeout, "retry": retry, "cache": cache}
-        request: dict[str, Any] = {"operation": operation, "params": {} if params is None else params}
+        operation = spec_of(operation, self.catalog)
+        request: dict[str, Any] = {"operation": operation, "params": {} if params is None else arguments_of(params)}
         request.update({name: value for name, value in given.items() if value is not None})
         options = RunOptions(context=Context(user_id, task_id), deadline=deadline)
         return to_value(self.execute(self.prepare([request], options))[0], operation, 0)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from uuid import uuid4
 
+from pydantic import WithJsonSchema
 
-def as_path(value: Any) -> Path:
+PathLike = Annotated[Any, WithJsonSchema({"type": "string", "description": "The path of a file"})]
+"""What an operation takes as a path: text, bytes or an ``os.PathLike``."""
+
+
+def as_path(value: PathLike) -> Path:
     """Return ``value`` as a path; raise TypeError if it is not one.
 
     >>> as_path(123)

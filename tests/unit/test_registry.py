@@ -222,8 +222,14 @@ def test_list_tools_is_plain_data(registry: Registry) -> None:
         "doc": "Read a file.",
         "async": False,
         "parameters": [
-            {"name": "file_path", "type": "str", "required": True, "default": None},
-            {"name": "delimiter", "type": "str", "required": False, "default": "','"},
+            {"name": "file_path", "type": "str", "schema": {"type": "string"}, "required": True, "default": None},
+            {
+                "name": "delimiter",
+                "type": "str",
+                "schema": {"type": "string", "default": ","},
+                "required": False,
+                "default": ",",
+            },
         ],
     }
     assert write["async"]
