@@ -363,6 +363,20 @@ def _shown(default: object) -> str:
     return default.__qualname__ if isinstance(default, type) else f"a value of type {type(default).__name__}"
 
 
+def check_complete(tool: ToolDef) -> None:
+    """Raise InvalidToolError where the constructor needs arguments that ``config`` does not give."""
+    try:
+        signature = inspect.signature(tool.cls)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(**tool.options.config)
+    except TypeError as error:
+        raise InvalidToolError(
+            f"{label(tool.cls)} cannot be constructed: {error}; give its constructor's arguments as config={{...}}"
+        ) from None
+
+
 def _check_config(cls: type, options: ToolOptions) -> None:
     """A name the constructor does not know is wrong for ever; a missing one may still be given at registration."""
     try:

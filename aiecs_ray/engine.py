@@ -293,9 +293,16 @@ def _order(input_data: Any, context: Any) -> _Order:
     return _Order(owner, QUEUES[queue].priority, QUEUES[queue].seconds if limit is None else seconds(limit))
 
 
+def _odd(task: Any) -> str:
+    if type(task) is not dict:
+        return f"got {shorten(task)}"
+    unknown = [shorten(key) for key in task if key not in _TASK_KEYS]
+    return f"but has {', '.join(unknown)}" if unknown else "but lacks 'task_name'"
+
+
 def _parse(task: Any, index: int) -> tuple[Any, Any, Any]:
     if type(task) is not dict or "task_name" not in task or not task.keys() <= _TASK_KEYS:
-        text = f"task {index} must be a dict of {', '.join(sorted(_TASK_KEYS))}, got {shorten(task)}"
+        text = f"task {index} must be a dict of {', '.join(sorted(_TASK_KEYS))}, {_odd(task)}"
         raise InvalidOperationsError(text).locate(index=index)
     context = task.get("context", {})
     if task.get("executor") is not None and isinstance(context, dict):

@@ -207,10 +207,8 @@ class OperationExecutor(IOperationExecutor):
     ) -> list[Any]:
         """Run calls ``{"tool": name, "params": {...}}``; return a value or an exception for each.
 
-        The operation is named by the tool, ``"tool.op"``, by ``params["op"]``, or by its name in the JSON forms. Calls in
-        the forms of OpenAI, Anthropic and MCP are taken too, with arguments as a dict or as JSON text. With
-        ``tool_executor_func``, ``await tool_executor_func(tool, params)`` runs each call here, within the same rate, batch
-        size and cache.
+        The operation is named by the tool, ``"tool.op"``, by ``params["op"]``, or by its name in the JSON forms; calls
+        may have the forms of OpenAI, Anthropic and MCP. ``await tool_executor_func(tool, params)`` runs each call here.
         """
         if tool_executor_func is None:
             operations = await asyncio.to_thread(lambda: to_operations(tool_calls, self.runtime.catalog))

@@ -125,7 +125,7 @@ Valid transitions from PENDING: RUNNING
 class TaskStepResult:
     """The result of one step, immutable and equal by value (document S2, "TaskStepResult").
 
-    The constructor takes anything, as AIECS's does; ``create`` refuses what contradicts itself (C-50).
+    The constructor takes anything, as AIECS's does, and turns members of the enums into their values; ``create`` refuses what contradicts itself (C-50).
     Two results are equal when all seven fields are; comparing never raises. Arrays and data frames are
     compared as a whole (same type, shape and dtype; NaN equal to NaN), and values that cannot be compared
     are equal only if they are the same object. As with a tuple, a result can be hashed exactly when its
@@ -142,6 +142,13 @@ class TaskStepResult:
     status: str = "pending"
     error_code: str | None = None
     error_message: str | None = None
+
+    def __post_init__(self) -> None:
+        # AIECS's own samples pass members; a reader compares with values.
+        if isinstance(self.status, TaskStatus):
+            object.__setattr__(self, "status", self.status.value)
+        if isinstance(self.error_code, ErrorCode):
+            object.__setattr__(self, "error_code", self.error_code.value)
 
     @classmethod
     def create(  # noqa: PLR0913, PLR0917 - one parameter per field (S2)
@@ -163,8 +170,8 @@ class TaskStepResult:
             result,
             completed,
             message,
-            status.value if isinstance(status, TaskStatus) else status,
-            error_code.value if isinstance(error_code, ErrorCode) else error_code,
+            status,  # type: ignore[arg-type]  # a member becomes its value
+            error_code,
             error_message,
         )
         if problems := made.problems():

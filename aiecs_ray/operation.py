@@ -27,8 +27,8 @@ _PRIVATE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\._[A-Za-z0-9_]{0,63}", re.AS
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _PARAM = re.compile(r"[^\W\d]\w{0,127}")
 MAX_PARAMS = 256
-MAX_SECONDS = 10 * 365 * 86400.0
-"""The longest duration that can be asked for: ten years."""
+MAX_SECONDS = 1e9
+"""The longest duration that can be asked for: 30 years, as in the settings."""
 
 
 def seconds(value: Any, what: str = "timeout") -> float:
@@ -201,11 +201,18 @@ def _parse_fully(operation: dict[Any, Any]) -> Requested:
         first = error.errors(include_url=False)[0]
         if isinstance(reason := first.get("ctx", {}).get("error"), AiecsError):
             raise reason from None
-        where = ".".join(map(str, first["loc"]))
-        raise InvalidInputError(f"{where}: {first['msg']}, got {shorten(first['input'])}") from None
+        raise InvalidInputError(_problem(str(first["loc"][0]), first)) from None
     _check_id(parsed.id)
     fields = {name: getattr(parsed, name) for name in Requested._fields}
     return Requested(**fields)
+
+
+def _problem(key: str, found: Any) -> str:
+    """Say what is wrong with a key, and nothing of how it is checked."""
+    got = shorten(found["input"])
+    if key == "cache":
+        return f"cache must be one of on, off, refresh, only, True or False, got {got}"
+    return f"{key}: {found['msg']}, got {got}"
 
 
 def _check_ids(operations: list[Requested]) -> None:

@@ -109,7 +109,7 @@ class _Pickler(dynamic.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
         if (problem := _FOREIGN.get(kind.__name__)) and _is_foreign(kind):
-            raise ResultInvalidError(f"{problem} cannot leave its process; return the value itself")
+            raise ResultInvalidError(f"{problem} cannot leave its process; send the value itself")
         if kind.__name__ in _FILES and kind.__module__ == "_io":
             # cloudpickle would silently send a copy of the file's content.
             raise ResultInvalidError("an open file cannot leave its process; pass its path or its content")

@@ -52,9 +52,16 @@ class Parameters:
         self._warned: set[tuple[str, str]] = set()
 
     def handle(self, value: Any) -> Handle:
-        """Put a value for use in parameters."""
-        with pickled_by_value(self._runtime_env):
-            packed = packing.pack(value)
+        """Put a value for use in parameters.
+
+        Raises:
+            InvalidParamsError: it cannot be sent.
+        """
+        try:
+            with pickled_by_value(self._runtime_env):
+                packed = packing.pack(value)
+        except ResultInvalidError as error:
+            raise InvalidParamsError(str(error)) from error
         try:
             identity: bytes | None = keys.digest(value)
         except UncacheableValueError:

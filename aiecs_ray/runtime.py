@@ -17,6 +17,7 @@ from aiecs_ray.checked_plan import CheckedPlan
 from aiecs_ray.collector import undisturbed
 from aiecs_ray.context import Context
 from aiecs_ray.controls import Controls
+from aiecs_ray.definition import check_complete, describe
 from aiecs_ray.errors import DSLEvaluationError, InvalidInputError, RuntimeUnavailableError, ToolNotFoundError
 from aiecs_ray.forks import close_own, refuse_forked
 from aiecs_ray.function_calls import arguments_of, spec_of
@@ -147,6 +148,7 @@ class Runtime(Controls):
             InvalidToolError: the class cannot be a tool.
             ToolConflictError: another class has the name, and ``replace`` is not given.
         """
+        check_complete(describe(cls, name, **options))
         definition = self.registry.register(cls, name, replace=replace, **options)
         spec, _ = self.catalog.tool(definition.name)
         self.request("register", (spec,))
@@ -381,12 +383,18 @@ class Runtime(Controls):
             # An interrupt can come when the request has just been sent.
             if isinstance(error, KeyboardInterrupt) if future is None else not future.done():
                 wind_up(self.cancel(prepared), f"{self.incarnation}-{prepared.request.token}")
+            self.abandon(prepared)
             raise
         finally:
             if watch is not None:
                 watch.close(opened)
-                self._link.request("release", f"{self.incarnation}-{prepared.request.token}")
+                self.abandon(prepared)
         return opened
+
+    def abandon(self, prepared: Prepared) -> None:
+        """End the run of a request, and let the cluster forget it with its results; does not wait."""
+        with contextlib.suppress(RuntimeUnavailableError):
+            self._link.request("release", f"{self.incarnation}-{prepared.request.token}")
 
     def cancel(self, prepared: Prepared) -> concurrent.futures.Future[Any]:
         """Cancel the run of a request whose answer is not there yet."""

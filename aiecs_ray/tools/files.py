@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,14 +15,18 @@ PathLike = Annotated[Any, WithJsonSchema({"type": "string", "description": "The 
 
 
 def as_path(value: PathLike) -> Path:
-    """Return ``value`` as a path; raise TypeError if it is not one.
+    """Return ``value`` as a path; raise TypeError if it is not one, FileNotFoundError if it is empty.
 
     >>> as_path(123)
     Traceback (most recent call last):
     ...
     TypeError: expected str, bytes or os.PathLike object, not int
     """
-    return Path(os.fsdecode(os.fspath(value)))
+    text = os.fsdecode(os.fspath(value))
+    if not text:
+        # To pathlib it is the working directory.
+        raise FileNotFoundError(errno.ENOENT, "the path is empty", text)
+    return Path(text)
 
 
 def write_atomically(target: Path, content: bytes) -> int:

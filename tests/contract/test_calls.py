@@ -15,6 +15,7 @@ from aiecs_ray.errors import (
     InvalidInputError,
     InvalidParamsError,
     InvalidSpecError,
+    InvalidToolError,
     OperationFailedError,
     OperationForbiddenError,
     OperationNotFoundError,
@@ -311,6 +312,23 @@ def test_two_classes_of_one_name_are_refused_unless_one_replaces_the_other(clerk
 
     clerk.register(Other, "clerk", replace=True)
     assert clerk.call("clerk.add", {"a": 1}) == "other 1"
+
+
+def test_a_tool_whose_constructor_lacks_arguments_is_refused_when_it_is_registered(rt: Runtime) -> None:
+    class NeedsUrl:
+        def __init__(self, url: str, times: int = 1) -> None: ...
+
+        def get(self) -> None: ...
+
+    with pytest.raises(InvalidToolError, match=r"missing a required argument: 'url'; give .* as config=\{...\}"):
+        rt.register(NeedsUrl, config={"times": 2})
+
+    assert "needs_url" not in rt.tools
+
+
+def test_a_value_that_cannot_be_put_is_a_wrong_input(rt: Runtime) -> None:
+    with pytest.raises(InvalidParamsError, match="cannot"):
+        rt.put(threading.Lock())
 
 
 def test_a_tool_is_constructed_with_its_config(rt: Runtime) -> None:
