@@ -122,6 +122,9 @@ class ToolDef:
     options: ToolOptions
     operations: Mapping[str, OperationDef]
 
+    def __repr__(self) -> str:
+        return f"<tool {self.name}: {', '.join(self.operations)}>"
+
     @cached_property
     def version(self) -> str:
         """The code version: the author's, or one made from the source.

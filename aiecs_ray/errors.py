@@ -142,6 +142,7 @@ __all__ = [
 
 _RUN_ID = re.compile(r"[A-Za-z0-9]+-[0-9a-f]{16}", re.ASCII)
 
+
 class ExecutionError(AiecsError):
     """An operation was accepted and did not succeed (document S3, "异常类型定义")."""
 

@@ -125,7 +125,8 @@ Valid transitions from PENDING: RUNNING
 class TaskStepResult:
     """The result of one step, immutable and equal by value (document S2, "TaskStepResult").
 
-    The constructor takes anything, as AIECS's does, and turns members of the enums into their values; ``create`` refuses what contradicts itself (C-50).
+    The constructor takes anything, as AIECS's does, and turns members of the enums into their values; ``create``
+    refuses what contradicts itself (C-50).
     Two results are equal when all seven fields are; comparing never raises. Arrays and data frames are
     compared as a whole (same type, shape and dtype; NaN equal to NaN), and values that cannot be compared
     are equal only if they are the same object. As with a tuple, a result can be hashed exactly when its
@@ -171,7 +172,7 @@ class TaskStepResult:
             completed,
             message,
             status,  # type: ignore[arg-type]  # a member becomes its value
-            error_code,
+            error_code,  # type: ignore[arg-type]
             error_message,
         )
         if problems := made.problems():

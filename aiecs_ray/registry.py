@@ -56,6 +56,13 @@ class Registry:
         self._loaded: set[str] = set()
         self._broken: dict[str, tuple[str, BaseException]] = {}
 
+    def __repr__(self) -> str:
+        with self._lock:
+            return f"<registry: {', '.join(sorted(self._tools)) or 'no tools'}>"
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.has(name)
+
     def register(self, cls: type, name: str | None = None, *, replace: bool = False, **overrides: Any) -> ToolDef:
         """Make a class known and return its description.
 

@@ -43,7 +43,7 @@ MADE: dict[str, AiecsError] = {
     "BusyError": errors.BusyError("9 operations are waiting", 2.5),
     "CircuitOpenError": errors.CircuitOpenError("The circuit of t.op is open", 12.34),
     "UncacheableValueError": errors.UncacheableValueError("[0]['a']", "shop:Order", "no encoding"),
-    "RunLostError": errors.RunLostError("1f2e3d4c-0123456789abcdef"),
+    "RunLostError": errors.RunLostError("1f-0123456789abcdef"),
 }
 
 TEXTS = {
@@ -82,7 +82,7 @@ TEXTS = {
     "BusyError": "9 operations are waiting; try again in 2.5 s",
     "CircuitOpenError": "The circuit of t.op is open; try again in 12.3 s",
     "UncacheableValueError": "A value of type shop:Order at [0]['a'] has no cache key: no encoding",
-    "RunLostError": "Run '1f2e3d4c-0123456789abcdef' was lost: the coordinator that held it was restarted; submit it again",
+    "RunLostError": "Run '1f-0123456789abcdef' was lost: the coordinator that held it was restarted; submit it again",
 }
 
 

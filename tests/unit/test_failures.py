@@ -189,7 +189,11 @@ def test_the_callers_exception_carries_the_tools_own() -> None:
     error = to_exception(info_of(KeyError("price")))
 
     assert isinstance(error, OperationFailedError)
-    assert (str(error), error.type_name, error.error_code) == ("Error executing read_csv: KeyError: 'price'", "KeyError", "E003")
+    assert (str(error), error.type_name, error.error_code) == (
+        "Error executing read_csv: KeyError: 'price'",
+        "KeyError",
+        "E003",
+    )
     assert type(error.__cause__) is KeyError
     assert error.__cause__.args == ("price",)
     assert "raise error" in error.remote_traceback
