@@ -287,6 +287,12 @@ class Coordinator:
         """Say what the cache has to do with the only step of a request, which is not run."""
         return await explain(request, self._outbox, self._token)
 
+    async def purge(self, tags: dict[str, str]) -> int:
+        """Delete cached results that carry all of ``tags``, and store none that is being made from what was before."""
+        for run in self._runs:
+            run.invalidated(tags)
+        return await self._outbox.purge(tags)
+
     async def shut_down(self) -> None:
         """Cancel every run and end every replica."""
         for run in self._runs:

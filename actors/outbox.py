@@ -39,6 +39,11 @@ class Outbox:
         self._send()
         return await self._cache.explain(parts, operation, key)
 
+    async def purge(self, tags: dict[str, str]) -> int:
+        """Delete the entries that carry all of ``tags``, those included that were put before."""
+        self._send()
+        return await self._cache.purge(tags)
+
     def put(self, entry: CacheEntry) -> None:
         """Store an entry."""
         self._entries.append(entry)

@@ -61,7 +61,9 @@ def compose(run: Run, work_id: int, steps: Sequence[int], *, chain: bool) -> Wor
                 values.append(_source(run, source))
             inputs.append(("value", places[place], source.path, source.text))
         attempt = plan.tries(step) + 1
-        items.append(Item(step, attempt, policy.operation, spec.params, tuple(inputs), policy.idempotent))  # type: ignore[arg-type]  # the literals are right
+        # Only a result that may be stored needs the state of its files.
+        files = spec.files if spec.files and run.key(step) is not None else ()
+        items.append(Item(step, attempt, policy.operation, spec.params, tuple(inputs), policy.idempotent, files))  # type: ignore[arg-type]  # the literals are right
     request = run.request
     chained = chain and len(items) > 1
     return Work(work_id, run.id, tuple(items), tuple(values), chained, request.user_id, request.task_id, request.calls)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiecs_ray import failures, masking, packing
 from aiecs_ray.actors.body import Body, CancelFlag, Throttle, lifetime
+from aiecs_ray.actors.file_states import STOPPED, with_states
 from aiecs_ray.actors.ledger import Ledger
 from aiecs_ray.actors.loop_watch import watch_loop
 from aiecs_ray.actors.values import packed_result
@@ -247,7 +248,9 @@ class ToolHost:
                     result = function(**arguments)
                     if not packing.is_builtin(result) and inspect.isawaitable(result):
                         result = result if packing.is_foreign(result) else self._await(result)
-                return self._done(body, item, result)
+                outcome, packed = self._done(body, item, result)
+                stopped = body.attempt.cancel_flag.is_set
+                return (with_states(outcome, item.files, stopped) if item.files else outcome), packed
             except BaseException as error:  # noqa: BLE001  # the one place where a tool's failure becomes an outcome
                 return self._failed(body, item, error), None
             finally:
@@ -267,7 +270,8 @@ class ToolHost:
                 result = await function(**arguments)
             outcome, packed = self._done(body, item, result)
             # It leaves by another thread, while other bodies run here that may write to what it is made of.
-            return outcome, packed if packed is None else packed.copy()
+            packed = None if packed is None else packed.copy()
+            return (await _with_states(body, item, outcome) if item.files else outcome), packed
         except BaseException as error:  # noqa: BLE001  # as in _run
             return self._failed(body, item, error), None
         finally:
@@ -417,6 +421,14 @@ class ToolHost:
                 waiting = held.outcomes[self._told[work] :]
                 self._told[work] += len(waiting)
             return Stopped(running, tuple(self._begun.get(work, ())), waiting)
+
+
+async def _with_states(body: Body, item: Item, outcome: Outcome) -> Outcome:
+    try:
+        return await asyncio.to_thread(with_states, outcome, item.files, body.attempt.cancel_flag.is_set)
+    except asyncio.CancelledError:
+        # The body has completed, so it is no more cancelled.
+        return outcome._replace(uncacheable=STOPPED)
 
 
 def _turns(most: int) -> threading.Lock | threading.Semaphore:

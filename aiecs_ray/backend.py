@@ -11,7 +11,7 @@ from aiecs_ray.columns import to_columns, to_rows
 
 if TYPE_CHECKING:
     import concurrent.futures
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
     from aiecs_ray.columns import Columns
     from aiecs_ray.messages import ErrorInfo, Mark, Outcome, ToolSpec, Work
@@ -101,6 +101,10 @@ class KeyParts(NamedTuple):
     """Identities of the results that the parameters refer to."""
     files: tuple[bytes, ...] = ()
     """States of the files that they name."""
+    config: str = ""
+    """Digest of the tool's config."""
+    environment: str = ""
+    """Digest of the tool's runtime_env."""
 
 
 class CacheEntry(NamedTuple):
@@ -117,8 +121,11 @@ class CacheEntry(NamedTuple):
     task_id: str = ""
     seconds: float = 0.0
     ttl: float | None = None
+    """Seconds that it lives; None: as the cache is configured. One that is put with 0 takes the old one away."""
     tags: tuple[str, ...] = ()
     """Labels of the operation."""
+    left: float | None = None
+    """Of one that was found: seconds that it has left; None: it stays."""
     parts: KeyParts | None = None
 
     @property
@@ -148,6 +155,14 @@ def _entries(there: list[bool], columns: Columns, divided: Columns | None) -> Ca
     return CacheEntries([next(found) if is_there else None for is_there in there])
 
 
+def tags_of(spec: str, user_id: str, task_id: str, labels: Iterable[str]) -> dict[str, str]:
+    """Return the tags by which an entry is found and deleted."""
+    tags = {"tool": spec.partition(".")[0], "operation": spec, "user_id": user_id, "task_id": task_id}
+    for label in labels:
+        tags[f"label:{label}"] = ""
+    return tags
+
+
 class Note(NamedTuple):
     """Something that the cache counts and cannot see: ``kind`` is "joined" or "uncacheable"."""
 
@@ -173,6 +188,9 @@ class CacheLink(Protocol):
 
     async def explain(self, parts: KeyParts, operation: str, key: str) -> dict[str, Any]:
         """Say whether there is an entry under ``key``, or what sets it apart from the nearest one."""
+
+    async def purge(self, tags: dict[str, str]) -> int:
+        """Delete the entries that carry all of ``tags``, those included that were put before; return how many."""
 
 
 class HistoryLink(Protocol):

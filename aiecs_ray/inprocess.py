@@ -63,6 +63,8 @@ class _Thread:
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
+            # An idle thread would keep the inputs of its last job.
+            del job
 
     def submit(self, job: Callable[[], None]) -> None:
         self._jobs.put(job)
@@ -198,6 +200,9 @@ class _CacheLink:
 
     async def explain(self, parts: KeyParts, operation: str, key: str) -> dict[str, Any]:
         return self._cache.explain(parts, operation, key)
+
+    async def purge(self, tags: dict[str, str]) -> int:
+        return self._cache.purge(tags)
 
 
 class _MetricsLink:

@@ -174,7 +174,7 @@ class _Request:
                 digest, reason = None, file_reason
             if digest is None and policy.cache == "only":
                 raise InvalidInputError(f"cache='only', but {policy.spec} cannot be answered from the cache: {reason}")
-        return Step(number, packed, inputs, after, digest, reason, files, operation.id)
+        return Step(number, packed, inputs, after, digest, reason, files, operation.id, keyed=keyed)
 
     def _pack(self, params: dict[str, Any], references: References) -> Any:
         if not (self._by_value or packing.is_plain(params)):
@@ -210,6 +210,8 @@ class _Request:
             ttl=declared["ttl"],
             scope=declared["scope"],
             version=tool.version,
+            config=tool.config,
+            environment=tool.environment,
             priority=operation.priority,
             weight=declared.get("weight", 1),
             tags=declared["tags"],

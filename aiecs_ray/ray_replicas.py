@@ -286,6 +286,12 @@ class _CacheLink:
         except ray.exceptions.RayError as error:
             raise RuntimeUnavailableError(f"the cache does not answer: {cause_of_death(error)}") from error
 
+    async def purge(self, tags: dict[str, str]) -> int:
+        try:
+            return await self._actor.purge.remote(tags)  # type: ignore[no-any-return]
+        except ray.exceptions.RayError as error:
+            raise RuntimeUnavailableError(f"the cache does not answer: {cause_of_death(error)}") from error
+
 
 class RayHistoryLink:
     """The coordinator's way to the history, which is looked for when there is something to write."""
