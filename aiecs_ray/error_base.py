@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from aiecs_ray.quoting import shorten
 
-_PLACE = "at operation "
-
 
 class AiecsError(Exception):
     """The root of the tree.
@@ -22,16 +20,21 @@ class AiecsError(Exception):
         return f"{type(self).__name__}({str(self)!r})"
 
     def locate(self, *, operation: str | None = None, index: int | None = None) -> AiecsError:
-        """Record which operation of a list failed, and return the error itself.
-
-        A traceback shows the place as a note; ``str()`` stays what it is.
-        """
+        """Record which operation of a list failed, and return the error itself."""
         if operation is not None:
             self.operation = operation
         if index is not None:
             self.index = index
-            name = f" ({shorten(self.operation)})" if self.operation else ""
-            notes = getattr(self, "__notes__", [])
-            self.__notes__ = [note for note in notes if not note.startswith(_PLACE)]
-            self.add_note(f"{_PLACE}{index}{name}")
+        return self
+
+    def place(self, operation: str | None, index: int, total: int) -> AiecsError:
+        """Record which operation of a list is wrong, and return the error itself.
+
+        A traceback shows the place as a note, where there are several; ``str()`` stays what it is.
+        """
+        self.locate(operation=operation, index=index)
+        name = f" ({shorten(operation)})" if operation else ""
+        note = f"at operation {index}{name}"
+        if total > 1 and note not in getattr(self, "__notes__", ()):
+            self.add_note(note)
         return self

@@ -150,12 +150,13 @@ def parse_operations(operations: Any) -> list[Requested]:
     if type(operations) not in (list, tuple):
         raise InvalidOperationsError(f"operations must be a list of dicts, got {shorten(operations)}")
     # One read: another thread may be changing the list.
-    parsed = [_parse(operation, index) for index, operation in enumerate(list(operations))]
+    listed = list(operations)
+    parsed = [_parse(operation, index, len(listed)) for index, operation in enumerate(listed)]
     _check_ids(parsed)
     return parsed
 
 
-def _parse(operation: Any, index: int) -> Requested:
+def _parse(operation: Any, index: int, total: int) -> Requested:
     if type(operation) is Operation:
         # Not its ``model_dump``, which would turn models inside the parameters into dicts.
         operation = {name: getattr(operation, name) for name in operation.model_fields_set}
@@ -170,7 +171,7 @@ def _parse(operation: Any, index: int) -> Requested:
         return _parse_fully(operation)
     except AiecsError as error:
         spec = operation.get("operation")
-        raise error.locate(operation=spec if type(spec) is str else None, index=index) from None
+        raise error.place(spec if type(spec) is str else None, index, total) from None
 
 
 def _check_id(name: str | None) -> str | None:

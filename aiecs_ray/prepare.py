@@ -144,7 +144,7 @@ class _Request:
         try:
             return self._make_step(operation, index)
         except AiecsError as error:
-            error.locate(operation=operation.operation, index=index)
+            error.place(operation.operation, index, len(self._operations))
             if not isinstance(error, self._options.tolerate):
                 raise
             policy = self._number(Policy(spec=operation.operation, tool="", operation=""))
