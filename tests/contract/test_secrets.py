@@ -54,17 +54,10 @@ def given() -> dict[str, Any]:
 
 
 @pytest.fixture
-def logged(tmp_path: Path) -> Iterator[Path]:
+def logged(tmp_path: Path) -> Path:
     path = tmp_path / "everything.log"
     configure_logging("DEBUG", as_json=True, file=path)
-    yield path
-    for name in ("aiecs_ray", "aiecs"):
-        logger = logging.getLogger(name)
-        for handler in list(logger.handlers):
-            logger.removeHandler(handler)
-            handler.close()
-        logger.propagate = True
-        logger.setLevel(logging.NOTSET)
+    return path
 
 
 @pytest.fixture
