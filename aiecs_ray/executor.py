@@ -204,12 +204,14 @@ class OperationExecutor(IOperationExecutor):
     ) -> list[Any]:
         """Run calls ``{"tool": name, "params": {...}}``; return a value or an exception for each.
 
-        The operation is named by the tool, ``"tool.op"``, or by ``params["op"]``. With ``tool_executor_func``,
-        ``tool_executor_func(tool, params)``, async or not, runs each call here, within the same rate, batch size and
-        cache; one that is not async holds up the event loop.
+        The operation is named by the tool, ``"tool.op"``, by ``params["op"]``, or by its name in the JSON forms; calls
+        may have the forms of OpenAI, Anthropic and MCP. With ``tool_executor_func``, ``tool_executor_func(tool,
+        params)``, async or not, runs each call here, within the same rate, batch size and cache; one that is not async
+        holds up the event loop.
         """
         if tool_executor_func is None:
-            return await self.batch_execute_operations(to_operations(tool_calls))
+            operations = await asyncio.to_thread(lambda: to_operations(tool_calls, self.runtime.catalog))
+            return await self.batch_execute_operations(operations)
         if self._tool_calls is None:
             self._tool_calls = ToolCalls(self.execution_utils)
         results = await self._tool_calls.run(tool_calls, tool_executor_func, self._check_config())

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aiecs_ray.errors import InvalidParamsError
+from aiecs_ray.errors import AiecsError, InvalidParamsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from aiecs_ray.catalog import OperationInfo
     from aiecs_ray.client import Client
 
 
 class Tools:
-    """The tools that can be called: ``rt.tools.stats_tool.mean(values=[1, 2])``."""
+    """The tools that can be called, by name: ``rt.tools.stats_tool.mean(values=[1, 2])``.
+
+    Those of this process and those that others registered with the same cluster; ``rt.tools["list"]`` takes any name.
+
+    >>> import aiecs_ray
+    >>> class Greeter:
+    ...     def greet(self, name: str) -> str:
+    ...         return f"Hello, {name}!"
+    >>> with aiecs_ray.connect("inprocess", registry=aiecs_ray.Registry()) as rt:
+    ...     _ = rt.register(Greeter)
+    ...     list(rt.tools), "greeter" in rt.tools, rt.tools.greeter.greet(name="Ada")
+    (['greeter'], True, 'Hello, Ada!')
+    """
 
     def __init__(self, runtime: Client) -> None:
         self._runtime = runtime
@@ -22,6 +34,15 @@ class Tools:
     def list(self) -> list[dict[str, Any]]:
         """Return every tool of this process with its operations and their parameters."""
         return self._runtime.registry.list_tools()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._runtime.catalog.names())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._runtime.catalog.names()
+
+    def __len__(self) -> int:
+        return len(self._runtime.catalog.names())
 
     def __getattr__(self, name: str) -> ToolProxy:
         if name.startswith("_"):
@@ -31,11 +52,24 @@ class Tools:
     def __getitem__(self, name: str) -> ToolProxy:
         return ToolProxy(self._runtime, name)
 
+    def __dir__(self) -> Iterable[str]:
+        return [*super().__dir__(), *(name for name in self._known() if name.isidentifier())]
+
+    def __repr__(self) -> str:
+        return f"<tools: {', '.join(self._known()) or 'none'}>"
+
+    def _known(self) -> tuple[str, ...]:
+        """Names to show, also where the runtime is closed."""
+        try:
+            return self._runtime.catalog.names()
+        except AiecsError:
+            return self._runtime.registry.names()
+
 
 class ToolProxy:
     """One tool, its operations as methods that run in its replicas.
 
-    Each method waits for its result, that of an async operation too.
+    A method takes the operation's parameters by name and waits for its value, also where the operation is async.
     """
 
     def __init__(self, runtime: Client, name: str) -> None:
@@ -44,6 +78,9 @@ class ToolProxy:
         self.tool_name = name
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):
+            # Copying and pickling look for such names before there is anything else.
+            raise AttributeError(f"{type(self).__name__} has no {name!r}")
         runtime, tool = self._runtime, self.tool_name
         _, info = runtime.catalog.find(tool, name)
 

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from aiecs_ray.callbacks import describe_callable, takes
+from aiecs_ray.ended_steps import EndedSteps
 from aiecs_ray.errors import InvalidInputError
 from aiecs_ray.model import TaskStepResult
-from aiecs_ray.run import ENDED, POLL
+from aiecs_ray.run import POLL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,19 +35,17 @@ async def follow(runtime: Runtime, run: Run, specs: Sequence[str]) -> AsyncItera
 
     Waiting takes no thread: a loop has few, and a run may take hours.
     """
-    number = 0
+    ended = EndedSteps(len(run))
     while True:
-        asked = runtime.request_nowait("events", run.id, number, POLL)
-        events, last = await asyncio.wrap_future(asked)
-        steps = [event.step for event in events if event.kind in ENDED]
-        if steps:
-            settled = await asyncio.wrap_future(runtime.request_nowait("result_of", run.id, steps))
+        events, last = await asyncio.wrap_future(runtime.request_nowait("events", run.id, ended.number, POLL))
+        for asked in ended.to_ask(events, last=last):
+            found = await asyncio.wrap_future(runtime.request_nowait("result_of", run.id, asked))
+            steps, settled = ended.told(asked, found)
             opened = await asyncio.to_thread(runtime.open, run.id, steps, settled, specs)
             for step, one in zip(steps, opened, strict=True):
                 yield step, one
         if last:
             return
-        number = events[-1].number + 1 if events else number
 
 
 def saver(callback: Callable[..., Any], user_id: str, task_id: str) -> Save:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aiecs_ray.callbacks import describe_callable, takes
 from aiecs_ray.errors import AiecsError, InvalidInputError, InvalidOperationsError, OperationFailedError
 from aiecs_ray.failures import text_of, type_names
+from aiecs_ray.function_calls import as_tool_call, spec_of
 from aiecs_ray.limits import Pacer
 from aiecs_ray.operation import check_params
 from aiecs_ray.quoting import shorten
@@ -17,46 +18,33 @@ from aiecs_ray.quoting import shorten
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aiecs_ray.catalog import Catalog
     from aiecs_ray.config import ExecutorConfig
     from aiecs_ray.execution_utils import ExecutionUtils
-
-_KEYS = frozenset({"tool", "params"})
 
 
 def _checked(tool_calls: Any) -> list[tuple[str, dict[str, Any]]]:
     if not isinstance(tool_calls, (list, tuple)):
         raise InvalidOperationsError(f"tool_calls must be a list of dicts, got {shorten(tool_calls)}")
     checked = []
-    for index, call in enumerate(tool_calls):
-        if (problem := _problem(call)) is not None:
-            text = f"tool call {index} must be a dict of 'tool' and 'params'; {problem}"
-            raise InvalidOperationsError(text).locate(index=index)
-        checked.append((call["tool"], check_params(call.get("params", {}))))
+    for index, given in enumerate(tool_calls):
+        try:
+            call = as_tool_call(given)
+            checked.append((call["tool"], check_params(call["params"])))
+        except InvalidInputError as error:
+            raise type(error)(f"tool call {index} {error}").locate(index=index) from None
     return checked
 
 
-def _problem(call: Any) -> str | None:
-    if type(call) is not dict:
-        return f"got {shorten(call)}"
-    for key in call:
-        if key not in _KEYS:
-            return f"got the key {shorten(key)!r}"
-    if type(call.get("tool")) is not str:
-        return f"got {shorten(call['tool'])} as 'tool'" if "tool" in call else "the key 'tool' is missing"
-    return None
-
-
-def to_operations(tool_calls: Any) -> list[dict[str, Any]]:
-    """Return tool calls as operations.
+def to_operations(tool_calls: Any, catalog: Catalog) -> list[dict[str, Any]]:
+    """Return tool calls as operations; ``catalog`` knows the tools behind the names of the JSON forms.
 
     Raises:
-        InvalidOperationsError: one is malformed, or names no operation.
-
-    >>> to_operations([{"tool": "stats_tool", "params": {"op": "mean", "values": [1]}}])
-    [{'operation': 'stats_tool.mean', 'params': {'values': [1]}}]
+        InvalidOperationsError, InvalidParamsError: one is malformed, or names no operation.
     """
     operations = []
-    for index, (tool, params) in enumerate(_checked(tool_calls)):
+    for index, (name, params) in enumerate(_checked(tool_calls)):
+        tool = spec_of(name, catalog)
         if "." in tool:
             operations.append({"operation": tool, "params": params})
             continue
