@@ -304,6 +304,13 @@ def test_a_large_buffer_is_read_only(store: Runtime, source: str) -> None:
     assert [result.result for result in results[2:]] == [50_000.0, 49_998.0, 50_000.0]
 
 
+def test_what_the_next_step_reads_is_read_only_though_nothing_was_copied(store: Runtime) -> None:
+    made, changed = store.run([op("store.ones", count=50_000), op("store.overwrite", array="$result[0]")])
+
+    assert (made.status, changed.status) == ("completed", "failed")
+    assert "read-only" in str(changed.error_message)
+
+
 def test_what_the_caller_gets_is_read_only_too(store: Runtime) -> None:
     array = store.call("store.ones", {"count": 50_000})
 
