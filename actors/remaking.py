@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import weakref
 from functools import cached_property, partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -80,7 +81,8 @@ class Remaking:
     """Makes the lost results of one run anew, each once however many ask for it."""
 
     def __init__(self, run: Run, begin: Callable[[str, RunRequest], Run]) -> None:
-        self._run = run
+        # Not in a circle with its run, which would keep its results until the next collection.
+        self._ref = weakref.ref(run)
         self._begin = begin
         self._under_way: dict[int, asyncio.Task[ErrorInfo | None]] = {}
         self._waiting: set[asyncio.Task[None]] = set()
@@ -91,6 +93,13 @@ class Remaking:
         self._stopped = False
         self.left_out: set[int] = set()
         """Steps that have completed, whose results stayed in their replicas and are still needed."""
+
+    @property
+    def _run(self) -> Run:
+        """The run, which is there as long as anything of it is asked for."""
+        run = self._ref()
+        assert run is not None
+        return run
 
     @property
     def active(self) -> bool:
@@ -214,6 +223,7 @@ class Remaking:
                     assert settled is not None
                     if one in lost:
                         self._replace(one, settled.payload)
+                inner.let_go()
                 return None
             errors = {one: settled.error for one, settled in zip(again, inner.settled, strict=True) if settled}
             gone = self._also_lost(errors) - lost

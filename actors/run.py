@@ -16,6 +16,7 @@ from aiecs_ray.actors.tasks import Tasks
 from aiecs_ray.messages import Elided, ErrorInfo, EventKind, RunRequest, Settled
 from aiecs_ray.model import TaskStatus
 from aiecs_ray.outlines import told
+from aiecs_ray.packing import is_small
 from aiecs_ray.plan import Plan
 from aiecs_ray.plan_values import Actions, Ending, PlanStep, State
 
@@ -388,6 +389,13 @@ class Run:
         self._services.replicas.forget(self)
         self._admission.over()
         self.finished.set()
+
+    def let_go(self) -> None:
+        """Nobody asks for the run any more: hold no large result while it is still counted and recorded."""
+        for step, settled in enumerate(self.settled):
+            if settled is not None and not is_small(settled.payload):
+                self.settled[step] = settled._replace(payload=None, dropped=True)
+        self.request = self.request.without_inputs()
 
     # --- the cache -----------------------------------------------------------------------------------------
 

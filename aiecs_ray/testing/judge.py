@@ -131,6 +131,7 @@ class _Verdict:
             "OSError": self._tool_is(policy, "raises"),
             "ToolInitError": self._tool_is(policy, "crashes", "sometimes crashes", "hangs") or self._is_killed(policy),
             "InfeasibleResourcesError": self._is_infeasible(policy),
+            "ResultLostError": self._is_remade_badly(),
             "ExecutionError": policy.cache == "only" and not sendings,
         }
         if not legal.get(error.type_name, False):
@@ -157,6 +158,15 @@ class _Verdict:
         """Whether nothing is left to try."""
         wound_up = self.may_be_cancelled or self.request.deadline is not None
         return settled.attempts >= policy.retry.attempts or not policy.idempotent or wound_up
+
+    def _is_remade_badly(self) -> bool:
+        """Whether something went wrong while results of this run were made anew."""
+        return any(
+            record.how != "value" or record.replica.dead
+            for (run_id, _), records in self.world.bodies.items()
+            if run_id.startswith(f"{self.run.id}/")
+            for record in records
+        )
 
     def _tool_is(self, policy: Policy, *constructors: str) -> bool:
         return any(

@@ -216,7 +216,7 @@ class _Draw:
             priority=rng.choice((0, 0, 0, -1, 2)),
         )
         seconds = rng.choice((0.0, 0.0005, 0.001, 0.001, 0.001, 0.01, 0.01, 0.05, 0.3, 1.0, 4.0))
-        return OperationPlan(policy, seconds, large=self.chance(0.1))
+        return OperationPlan(policy, seconds, large=self.chance(0.25))
 
     # --- runs --------------------------------------------------------------------------------------------
 
@@ -273,11 +273,14 @@ class _Draw:
             rng.shuffle(order)
         position = {index: place for place, index in enumerate(order)}
         dense, repeated = rng.choice((0.0, 0.0, 0.15, 0.4)), self.chance(0.3)
+        linked = self.chance(0.25)
         steps = []
         for index in range(count):
             before = [one for one in range(count) if position[one] < position[index]]
             # A reference points backward always; only ``depends_on`` may point forward.
             inputs = [Input("step", one) for one in before if one < index and self.chance(dense / 2)]
+            if linked and index - 1 in before and not any(one.place == index - 1 for one in inputs):
+                inputs.append(Input("step", index - 1))
             if self.chance(0.1):
                 inputs.append(Input("object", rng.randrange(2)))
             after = tuple(one for one in before if self.chance(dense / 3))
