@@ -11,8 +11,8 @@ import asyncio
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiecs_ray.actors.tool import QUICK, REMEMBERED
 from aiecs_ray.actors.made import Made
+from aiecs_ray.actors.tool import QUICK, REMEMBERED
 from aiecs_ray.backend import Running, Stopped
 from aiecs_ray.messages import Elided, Mark
 
