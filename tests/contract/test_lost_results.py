@@ -8,7 +8,6 @@ import pytest
 
 import aiecs_ray
 from aiecs_ray import inprocess, operation
-from aiecs_ray.actors import run as run_actor
 from aiecs_ray.actors.coordinator import Coordinator
 from aiecs_ray.actors.remaking import ROUNDS
 from aiecs_ray.errors import ResultLostError
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from aiecs_ray import Run, Runtime
+    from aiecs_ray.actors import run as run_actor
     from aiecs_ray.inprocess import LocalRef
     from aiecs_ray.packing import Packed
 
