@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -32,3 +33,17 @@ def _tools_of_one_test() -> Iterator[None]:
     yield
     DEFAULT._tools.clear()  # noqa: SLF001
     DEFAULT._tools.update(known)  # noqa: SLF001
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_one_test() -> Iterator[None]:
+    """What a test says of logs, by itself or by a command that it runs, holds until its end."""
+    loggers = [logging.getLogger(name) for name in ("aiecs_ray", "aiecs")]
+    before = [(one.level, one.propagate, list(one.handlers)) for one in loggers]
+    yield
+    for one, (level, propagate, handlers) in zip(loggers, before, strict=True):
+        for handler in [handler for handler in one.handlers if handler not in handlers]:
+            one.removeHandler(handler)
+            handler.close()
+        one.setLevel(level)
+        one.propagate = propagate

@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING
 
 from aiecs_ray.actors.joins import Turn
 from aiecs_ray.messages import ErrorInfo
+from aiecs_ray.plan_values import State
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from aiecs_ray.actors.joins import Joins, Place
     from aiecs_ray.actors.lookups import Lookups
     from aiecs_ray.actors.run import Run
     from aiecs_ray.backend import CacheEntry
-    from aiecs_ray.messages import Outcome
+    from aiecs_ray.messages import Outcome, RunRequest
+
+
+_AT_REPLICA = (State.HANDED, State.RUNNING)
 
 
 class Answers:
@@ -129,6 +133,18 @@ class Answers:
     def store(self, outcome: Outcome) -> CacheEntry | None:
         """Store the result of a step, if it has a key; return its entry."""
         return self._lookups.store(outcome)
+
+    def over(self, request: RunRequest) -> None:
+        """The run has ended, and this is left of its request."""
+        self._lookups.let_go(request)
+
+    def invalidated(self, tags: Mapping[str, str]) -> None:
+        """Entries that carry all of ``tags`` are deleted: what is being made of what was before answers nobody else."""
+        run = self._run
+        matching = [step for step in self._lookups.matching(tags) if run.settled[step] is None]
+        self._lookups.invalidated([step for step in matching if run.plan.state(step) in _AT_REPLICA])
+        for step in matching:
+            self._joins.part(self, step)
 
     def completed(self, step: int) -> Sequence[Place]:
         """Return the steps that wait for the result of this one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.failures import text_of
-from aiecs_ray.masking import masked_text, secrets_in
+from aiecs_ray.masking import mask, secrets_in
 from aiecs_ray.options import seconds
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Throttle:
         if message and self.arguments:
             if self._secrets is None:
                 self._secrets = secrets_in(self.arguments)
-            message = masked_text(message, self._secrets)
+            message = mask(message, self._secrets)
         self.last = (done, total, message)
         now = self._clock()
         if now >= self._next:

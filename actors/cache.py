@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aiecs_ray import packing
 from aiecs_ray.actors.counts import Counts
 from aiecs_ray.actors.shelf import Shelf
+from aiecs_ray.backend import CacheEntries, tags_of
 from aiecs_ray.store import Missing, Store
 
 if TYPE_CHECKING:
@@ -87,19 +88,26 @@ class Cache:
         """Return the entries under ``keys``, None where there is none; ``operations`` says who asks for each."""
         with self._lock:
             names = operations or [""] * len(keys)
-            return [self._get(key, operation) for key, operation in zip(keys, names, strict=True)]
+            return CacheEntries([self._get(key, operation) for key, operation in zip(keys, names, strict=True)])
 
     def _get(self, key: str, operation: str) -> CacheEntry | None:
         entry = self._store.get(key)
-        found = self._take_from_shelf(key) if entry is Missing.MISSING else entry
+        found = self._take_from_shelf(key) if entry is Missing.MISSING else self._with_time(entry)
         if found is None:
             self._counts.of(operation).misses += 1
         else:
             self._counts.hit(operation, found.seconds)
         return found
 
+    def _with_time(self, entry: CacheEntry) -> CacheEntry:
+        left = self._store.left(entry.key)
+        return entry if left is None or math.isinf(left) else entry._replace(left=left)
+
     def put_many(self, entries: Sequence[CacheEntry]) -> None:
-        """Store ``entries``; one that is too large, or whose maker died before it was copied, is left out."""
+        """Store ``entries``; one that is too large, or whose maker died before it was copied, is left out.
+
+        One whose ttl is 0 is not stored either. In each of these cases what was there under its key is deleted.
+        """
         with self._lock:
             self._store.sweep()
             for entry in entries:
@@ -108,12 +116,16 @@ class Cache:
     def _put(self, entry: CacheEntry) -> None:
         if not self._settings.cache_entries:
             return
+        if entry.ttl == 0:
+            self.delete(entry.key)
+            return
         if not self._store.fits(_real_size(entry), _owner(entry)):
             self.delete(entry.key)
             self._counts.uncacheable(entry.spec, TOO_LARGE)
             return
         payload = self._adopt(entry.payload)
         if payload is Missing.MISSING:
+            self.delete(entry.key)
             self._counts.uncacheable(entry.spec, LOST)
             return
         kept = entry._replace(payload=payload)
@@ -141,7 +153,7 @@ class Cache:
         left = None if found.expires is None else found.expires - self._wall()
         if left is None or left > 0:
             self._hold(entry, left)
-        return entry
+        return entry._replace(left=left)
 
     def note(self, notes: Sequence[Note]) -> None:
         """Count what happened outside of the cache."""
@@ -268,9 +280,7 @@ def _owner(entry: CacheEntry) -> str | None:
 
 
 def _tags(entry: CacheEntry) -> Mapping[str, str]:
-    labels = {f"label:{label}": "" for label in entry.tags}
-    about = {"tool": entry.tool, "operation": entry.spec, "user_id": entry.user_id, "task_id": entry.task_id}
-    return {**labels, **about}
+    return tags_of(entry.spec, entry.user_id, entry.task_id, entry.tags)
 
 
 _SHARED = {"task": 2, "user": 1, "global": 0}
@@ -280,6 +290,8 @@ def _difference(one: KeyParts, other: KeyParts) -> tuple[str, ...]:
     """Name the parts in which two keys of one operation differ."""
     differs = {
         "code": one.version != other.version,
+        "config": one.config != other.config,
+        "environment": one.environment != other.environment,
         "scope": one.scope != other.scope,
         "params": one.params != other.params,
         "inputs": one.inputs != other.inputs,

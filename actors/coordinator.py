@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.actors.admission import Guards
 from aiecs_ray.actors.breakers import Breakers
@@ -22,15 +21,15 @@ from aiecs_ray.actors.leases import Leases
 from aiecs_ray.actors.limit_table import LimitTable
 from aiecs_ray.actors.meter import Meter
 from aiecs_ray.actors.outbox import Outbox
+from aiecs_ray.actors.pages import Answer, page_of, status_of
 from aiecs_ray.actors.pools import Pools
 from aiecs_ray.actors.recorder import Recorder
 from aiecs_ray.actors.run import Run
+from aiecs_ray.actors.run_table import RunTable
 from aiecs_ray.actors.services import Services
-from aiecs_ray.columns import Columns, to_columns, to_rows
 from aiecs_ray.digests import Digest, digest
-from aiecs_ray.errors import BusyError, InvalidOperationsError, ResultExpiredError, RunLostError
+from aiecs_ray.errors import BusyError, InvalidOperationsError
 from aiecs_ray.messages import PROTOCOL, Event, Limits, RunRequest, Settled, ToolSpec
-from aiecs_ray.model import TaskStatus
 from aiecs_ray.packing import is_small
 from aiecs_ray.queueing import Backlog
 
@@ -38,15 +37,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from aiecs_ray.actors.gate import Passer
+    from aiecs_ray.actors.pages import Page, RunStatus
     from aiecs_ray.backend import Backend, HistoryLink, MetricsLink
     from aiecs_ray.config import Settings
     from aiecs_ray.metering import Sample
 
 logger = logging.getLogger(__name__)
 
-PAGE_BYTES = 16 * 2**20
-PAGE_STEPS = 2_000
-"""Bytes of inline results and number of steps in one answer; a reader's event loop must not be held up by more."""
 EVENTS_PER_ANSWER = 10_000
 EVENTS_PER_DIGEST = 50_000
 EVENTS_TOLD = 1_000
@@ -55,47 +52,10 @@ LEASE_INTERVAL = 1.0
 NODES_INTERVAL = 5.0
 DRAIN = 5.0
 """Seconds that a client waits for the history to have everything."""
-READING = 30.0
-"""Seconds since a run ended or was asked for during which its results are kept, however many bytes they have."""
-STUBS = 10_000
-"""Ids of expired runs that are remembered, so that asking for them says what happened."""
 
 
 def _seconds() -> float:
     return asyncio.get_running_loop().time()
-
-
-class Page(NamedTuple):
-    """Some results of a run, and the index of the next one (None: there are no more)."""
-
-    settled: list[Settled]
-    following: int | None
-
-    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        return _page, (to_columns(self.settled), self.following)
-
-
-def _page(settled: Columns, following: int | None) -> Page:
-    return Page(to_rows(Settled, settled), following)
-
-
-class Answer(NamedTuple):
-    """What ``execute`` returns: the run and its first results."""
-
-    run: str
-    page: Page | None = None
-    stranger: bool = False
-    """Nothing was done: the coordinator was restarted; the client has to say ``hello`` and to send its tools again."""
-
-
-class RunStatus(NamedTuple):
-    """Where a run stands."""
-
-    run: str
-    status: str
-    total: int
-    ended: int
-    specs: tuple[str, ...] = ()
 
 
 def _call_soon(function: Callable[..., object], *args: Any) -> None:
@@ -131,11 +91,9 @@ class Coordinator:
         self._backend = backend
         self._settings = settings
         self._incarnation = incarnation
-        self._result_bytes = result_bytes
         self._random, self._token, self._clock = random, token, clock or steady_time()
         self._pools = Pools(backend, settings, _seconds)
-        self._runs: OrderedDict[str, Run] = OrderedDict()
-        self._expired: OrderedDict[str, None] = OrderedDict()
+        self._runs = RunTable(incarnation, result_ttl=settings.result_ttl, result_bytes=result_bytes, clock=self._clock)
         self._leases = Leases(backend.alive)
         self._guards = self._make_guards()
         self._backlog = Backlog(settings.max_queued)
@@ -144,7 +102,6 @@ class Coordinator:
         self._recorder = None if history is None else Recorder(history, settings, incarnation, self._clock)
         self._meter = None if metrics is None else Meter(metrics, self._statistics)
         self._keeper: asyncio.Task[None] | None = None
-        self._operations: dict[str, int] = {}
 
     # --- clients -------------------------------------------------------------------------------------------
 
@@ -159,8 +116,7 @@ class Coordinator:
         self._leases.remove(client)
         self._cancel_runs_of(client)
         if self._recorder is not None:
-            ending = (run for run in self._runs.values() if run.request.client == client and not run.request.detach)
-            left = [run.finished.wait() for run in ending]
+            left = [run.finished.wait() for run in self._runs.of_client(client)]
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.grace):
                     await asyncio.gather(*left)
@@ -187,20 +143,28 @@ class Coordinator:
         run = self._accept(request, specs)
         return run if isinstance(run, Answer) else Answer(run.id)
 
-    async def execute(self, request: RunRequest, specs: Sequence[ToolSpec] = ()) -> Answer:
-        """Start a run, wait for its end, and return its results; what has no large results is forgotten."""
+    async def execute(
+        self,
+        request: RunRequest,
+        specs: Sequence[ToolSpec] = (),
+        watched: bool = False,  # noqa: FBT001, FBT002  # links pass arguments by position
+    ) -> Answer:
+        """Start a run, wait for its end, and return its results.
+
+        What has no large results is forgotten at once, unless it is ``watched``: then the client releases it.
+        """
         run = self._accept(request, specs)
         if isinstance(run, Answer):
             return run
         await run.finished.wait()
-        page = self._page(run, 0)
-        if page.following is None and all(is_small(settled.payload) for settled in page.settled):
-            self._forget(run)
+        page = page_of(run, 0, self._settings.inline_limit)
+        if not watched and page.following is None and all(is_small(settled.payload) for settled in page.settled):
+            self._runs.forget(run)
         return Answer(run.id, page)
 
     async def wait(self, run_id: str, seconds: float) -> bool:
         """Return whether a run is finished, waiting for it up to ``seconds``."""
-        run = self._run(run_id)
+        run = self._runs.named(run_id)
         if seconds <= 0 or run.finished.is_set():
             return run.finished.is_set()
         try:
@@ -212,23 +176,23 @@ class Coordinator:
 
     async def results(self, run_id: str, start: int) -> Page:
         """Return results of a finished run from index ``start`` on, some megabytes at a time."""
-        run = self._run(run_id)
+        run = self._runs.named(run_id)
         await run.finished.wait()
-        return self._page(run, start)
+        return page_of(run, start, self._settings.inline_limit)
 
     async def result_of(self, run_id: str, steps: Sequence[int]) -> list[Settled | None]:
         """Return the results of some steps, None for those that have not ended."""
-        run = self._run(run_id)
+        run = self._runs.named(run_id)
         return [run.settled[step] for step in steps]
 
     async def remake(self, run_id: str, steps: Sequence[int]) -> list[Settled]:
         """Make large results of a finished run anew that were lost with their node; return what came of it."""
-        run = self._run(run_id)
+        run = self._runs.named(run_id)
         return [await run.remaking.result_of(step) for step in steps]
 
     async def events(self, run_id: str, number: int, wait: float) -> tuple[list[Event], bool]:
         """Return events from ``number`` on, and whether the last one is among them; waits until there is one."""
-        log = self._run(run_id).log
+        log = self._runs.named(run_id).log
         events = await log.follow(number, EVENTS_PER_ANSWER, wait)
         return events, log.closed and len(events) < EVENTS_PER_ANSWER
 
@@ -237,7 +201,7 @@ class Coordinator:
 
         The answer comes after ``pause`` seconds, or when the run has ended, or else as soon as there is any event.
         """
-        log = self._run(run_id).log
+        log = self._runs.named(run_id).log
         await log.rest(pause)
         events = await log.follow(number, EVENTS_PER_DIGEST, wait)
         over = log.closed and len(events) < EVENTS_PER_DIGEST
@@ -245,26 +209,22 @@ class Coordinator:
 
     async def status(self, run_id: str) -> RunStatus:
         """Return where a run stands."""
-        run = self._run(run_id)
-        ended = sum(settled is not None for settled in run.settled)
-        status = run.status.value if run.finished.is_set() else TaskStatus.RUNNING.value
-        specs = tuple(run.policy(step).spec for step in range(len(run.settled)))
-        return RunStatus(run_id, status, len(run.settled), ended, specs)
+        return status_of(self._runs.named(run_id))
 
     async def cancel(self, run_id: str, message: str = "Cancelled") -> str:
         """Cancel a run; return its status once nothing of it runs any more."""
-        run = self._run(run_id)
+        run = self._runs.named(run_id)
         run.cancel(message)
         await run.finished.wait()
         return run.status.value
 
     async def release(self, run_id: str) -> None:
         """Forget a run and its results; one that still runs is cancelled first."""
-        run = self._run(run_id)
+        run = self._runs.named(run_id)
         if not run.finished.is_set():
             run.cancel("Released")
             await run.finished.wait()
-        self._forget(run)
+        self._runs.forget(run)
 
     async def report(self, run_id: str, step: int, done: float, total: float | None, message: str) -> None:
         """Take the progress that an operation reported."""
@@ -303,15 +263,14 @@ class Coordinator:
     def _statistics(self) -> dict[str, Any]:
         return {
             "incarnation": self._incarnation,
-            "runs": {"active": sum(not run.finished.is_set() for run in self._runs.values()), "kept": len(self._runs)},
-            "operations": dict(self._operations),
+            **self._runs.counts(),
             "open": self._backlog.open,
             "queued": self._pools.queued(),
             "limits": self._guards.table.view(),
             "breakers": self._guards.breakers.view(),
             "joining": self._joins.waiting,
             "tools": self._pools.counts(),
-            "result_bytes": sum(run.bytes for run in self._runs.values()),
+            "result_bytes": self._runs.bytes,
             "clients": len(self._leases),
             "history": None if self._recorder is None else self._recorder.stats(),
         }
@@ -320,9 +279,15 @@ class Coordinator:
         """Say what the cache has to do with the only step of a request, which is not run."""
         return await explain(request, self._outbox, self._token)
 
+    async def purge(self, tags: dict[str, str]) -> int:
+        """Delete cached results that carry all of ``tags``, and store none that is being made from what was before."""
+        for run in self._runs:
+            run.invalidated(tags)
+        return await self._outbox.purge(tags)
+
     async def shut_down(self) -> None:
         """Cancel every run and end every replica."""
-        for run in list(self._runs.values()):
+        for run in self._runs:
             run.cancel("The runtime was closed")
         if self._recorder is not None:
             await self._recorder.close(DRAIN)
@@ -366,7 +331,8 @@ class Coordinator:
             guards=self._guards,
             backlog=self._backlog,
         )
-        run = self._runs[run_id] = Run(run_id, request, services)
+        run = Run(run_id, request, services)
+        self._runs.add(run)
         if self._recorder is not None:
             self._recorder.follow(run)
         if self._meter is not None:
@@ -408,39 +374,6 @@ class Coordinator:
         for passer, steps in waiting.values():
             passer.again(steps)
 
-    def _run(self, run_id: str) -> Run:
-        if (run := self._runs.get(run_id)) is not None:
-            run.asked_at = self._clock()
-            return run
-        if run_id in self._expired or run_id.startswith(f"{self._incarnation}-"):
-            text = f"Run {run_id[:80]!r} is not kept any more (released, or older than result_ttl or result_bytes)"
-            raise ResultExpiredError(text)
-        raise RunLostError(run_id)
-
-    def _page(self, run: Run, start: int) -> Page:
-        settled: list[Settled] = []
-        size = 0
-        for index in range(start, len(run.settled)):
-            step = run.settled[index]
-            assert step is not None
-            settled.append(step)
-            size += min(step.size, self._settings.inline_limit) + 200
-            if size > PAGE_BYTES or len(settled) == PAGE_STEPS:
-                following = index + 1
-                return Page(settled, following if following < len(run.settled) else None)
-        return Page(settled, None)
-
-    def _forget(self, run: Run) -> None:
-        if self._runs.pop(run.id, None) is None:
-            return
-        for settled in run.settled:
-            if settled is not None:
-                self._operations[settled.status] = self._operations.get(settled.status, 0) + 1
-        run.let_go()
-        self._expired[run.id] = None
-        while len(self._expired) > STUBS:
-            self._expired.popitem(last=False)
-
     # --- housekeeping ----------------------------------------------------------------------------------------
 
     def _start_keeper(self) -> None:
@@ -457,7 +390,7 @@ class Coordinator:
                 await self._check_leases()
                 self._backlog.sample(_seconds())
                 self._guards.breakers.forget()
-                self._expire_results()
+                self._runs.expire()
                 if rounds % int(NODES_INTERVAL / LEASE_INTERVAL) == 0:
                     self._pools.refresh()
             except Exception:
@@ -469,21 +402,5 @@ class Coordinator:
             self._cancel_runs_of(client)
 
     def _cancel_runs_of(self, client: str) -> None:
-        for run in list(self._runs.values()):
-            if run.request.client == client and not run.request.detach:
-                run.cancel("The client that submitted the run is gone")
-
-    def _expire_results(self) -> None:
-        now = self._clock()
-        finished = [run for run in self._runs.values() if run.ended_at is not None]
-        kept = sum(run.bytes for run in finished)
-        for run in finished:
-            assert run.ended_at is not None
-            in_time = run.ended_at + self._settings.result_ttl > now
-            if in_time and kept <= self._result_bytes:
-                break
-            if in_time and now - max(run.ended_at, run.asked_at) < READING:
-                # Somebody is about to read them, or does: no result is dropped under its reader's hands.
-                continue
-            kept -= run.bytes
-            self._forget(run)
+        for run in self._runs.of_client(client):
+            run.cancel("The client that submitted the run is gone")

@@ -36,9 +36,10 @@ class Counts:
 
     def of(self, operation: str) -> Tally:
         """Return the counters of an operation."""
-        if operation not in self._operations and len(self._operations) >= MOST:
-            operation = OTHERS
-        return self._operations.setdefault(operation, Tally())
+        if (tally := self._operations.get(operation)) is not None:
+            return tally
+        name = operation if len(self._operations) < MOST else OTHERS
+        return self._operations.setdefault(name, Tally())
 
     def hit(self, operation: str, seconds: float) -> None:
         """An answer was found, which took ``seconds`` to compute."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from aiecs_ray.actors.lookups import FILE_UNKNOWN, Lookups, file_states
+from aiecs_ray.actors.file_states import FILE_UNKNOWN, look_at
+from aiecs_ray.actors.lookups import Lookups
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,13 +18,16 @@ if TYPE_CHECKING:
 async def explain(request: RunRequest, outbox: Outbox, token: Callable[[int], bytes]) -> dict[str, Any]:
     """Return key, parts and what the cache found for the only step of a request; or the reason why it has no key."""
     step = request.steps[0]
-    states = await asyncio.to_thread(file_states, step.files) if step.files else ()
-    made = None if states is None else Lookups(request, outbox, {}, token).make_key(0, states)
+    looked = await asyncio.to_thread(look_at, step.files)
+    lookups = Lookups(request, outbox, {}, token, clock=float, lifetime=None)
+    made = None if looked.reason else lookups.make_key(0, looked.states)
     if made is None:
-        return {"reason": FILE_UNKNOWN}
+        return {"reason": looked.reason or FILE_UNKNOWN}
     key, parts = made
     readable = {
         "code": parts.version,
+        "config": parts.config,
+        "environment": parts.environment,
         "scope": parts.scope,
         "user": parts.owner[0],
         "task": parts.owner[1],

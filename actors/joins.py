@@ -82,6 +82,7 @@ class Joins:
         self._call_soon = call_soon
         self._groups: dict[str, _Group] = {}
         self._key_of: dict[Place, str] = {}
+        self._parted = 0
         self._alone: set[Place] = set()
         """Steps that run beside others, because leaders before them failed."""
 
@@ -104,6 +105,8 @@ class Joins:
         place: Place = (run, step)
         if place in self._alone:
             return True
+        # Its key may be another by now, when a file has changed: whoever waits for it waits under the first one.
+        key = self._key_of.get(place, key)
         group = self._groups.setdefault(key, _Group())
         if group.leader is None or group.leader == place:
             group.lead(place, turn)
@@ -129,6 +132,18 @@ class Joins:
         if group is None or group.started or not group.queued or (run, step) not in group.waiting:
             return False
         return group.waiting[run, step].may_come_before(group.turn)
+
+    def part(self, run: Member, step: int) -> None:
+        """Let nobody else wait for a leader: what it will answer is too old for whoever asks from now on."""
+        place: Place = (run, step)
+        key = self._key_of.get(place)
+        group = self._group_of(place)
+        if key is None or group is None or group.leader != place:
+            return
+        self._parted += 1
+        apart = f"{key} {self._parted}"
+        self._groups[apart] = self._groups.pop(key)
+        self._key_of.update(dict.fromkeys((place, *group.waiting), apart))
 
     def claim(self, run: Member, step: int) -> bool:
         """A step has a replica: return whether it is to be run, or waits because an identical one was faster."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray import keys, packing
-from aiecs_ray.backend import CacheEntry, KeyParts
+from aiecs_ray.actors.file_states import FILE_CHANGED, FILE_UNKNOWN, Looked, look_at_all
+from aiecs_ray.actors.remembered import Remembered
+from aiecs_ray.backend import CacheEntry, KeyParts, tags_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from aiecs_ray.actors.outbox import Outbox
     from aiecs_ray.messages import Input, Outcome, Policy, RunRequest
@@ -21,9 +21,7 @@ logger = logging.getLogger(__name__)
 
 PATIENCE = 5.0
 """Seconds that the cache may take to answer; a run that waited for so long goes on without it."""
-REMEMBERED = 10_000
-"""Small entries that a run keeps at hand."""
-FILE_UNKNOWN = "the state of a file that it reads is unknown"
+INVALIDATED = "it was invalidated while it ran"
 
 
 class Lookups:
@@ -34,24 +32,38 @@ class Lookups:
         cache: the way to the cache.
         payloads: the results of steps that have completed, as long as somebody may need them.
         token: random bytes, for values that have no content hash.
+        clock: seconds.
+        lifetime: seconds that the cache keeps what says nothing of its own; None: for ever.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what it lives on
         self,
         request: RunRequest,
         cache: Outbox,
         payloads: Mapping[int, Any],
         token: Callable[[int], bytes],
+        *,
+        clock: Callable[[], float],
+        lifetime: float | None,
     ) -> None:
         self._request = request
+        self._policies = [request.policies[step.policy] for step in request.steps]
         self._cache = cache
         self._payloads = payloads
         self._token = token
+        self._clock = clock
+        self._lifetime = lifetime
         self._identities: dict[int, bytes] = {}
         self._keys: dict[int, tuple[str, KeyParts]] = {}
         self._early: dict[int, CacheEntry | None] = {}
-        self._met: dict[str, CacheEntry] = {}
-        """Small entries that this run found or stored: the same step again need not ask."""
+        self._early_since = 0.0
+        self._met = Remembered(clock)
+        """Entries that this run found or stored: the same step again need not ask."""
+        self._unknown: dict[int, str] = {}
+        """Why the state of files that a step reads is not known, so that nothing is asked or stored."""
+        self._outdated: set[int] = set()
+        """Steps that began before what they make was invalidated."""
+        self._purges = 0
         self._silent = False
         """The cache did not answer; it is not asked again, or a long run would wait for it at every step."""
         self.uncacheable: dict[int, str] = {}
@@ -59,7 +71,7 @@ class Lookups:
 
     def possible(self, step: int) -> bool:
         """Whether the result of a step may be in the cache, or go there."""
-        return self._policy(step).cache != "off" and self._request.steps[step].digest is not None
+        return self._request.steps[step].digest is not None and self._policies[step].cache != "off"
 
     async def ask_early(self) -> None:
         """Ask at once for all steps whose keys wait for nothing, so that a sequence need not ask at each step.
@@ -75,7 +87,10 @@ class Lookups:
                     asked[made[0]] = step
                     self._keys[step] = made
         if asked:
-            self._early = dict(zip(asked.values(), await self._ask(list(asked.values())), strict=True))
+            since, purges = self._clock(), self._purges
+            found = await self._ask(list(asked.values()))
+            if purges == self._purges:
+                self._early, self._early_since = dict(zip(asked.values(), found, strict=True)), since
 
     def key(self, step: int) -> str | None:
         """Return the key under which a step was asked for or stored."""
@@ -87,13 +102,19 @@ class Lookups:
         return step in self._early and self._early[step] is None
 
     async def make_keys(self, steps: Sequence[int]) -> None:
-        """Make the keys of steps that wait for nothing any more; files are looked at now."""
+        """Make the keys of steps that wait for nothing any more; files are looked at now, each once."""
+        named = [files for step in steps if (files := self._request.steps[step].files)]
+        seen = await look_at_all(named) if named else {}
         for step in steps:
             files = self._request.steps[step].files
             if step in self._keys and not files:
                 continue
-            states = await asyncio.to_thread(file_states, files) if files else ()
-            made = None if states is None else self.make_key(step, states)
+            looked = seen[files] if files else Looked()
+            if looked.reason:
+                self._unknown[step] = looked.reason
+                continue
+            self._unknown.pop(step, None)
+            made = self.make_key(step, looked.states)
             if made is not None:
                 self._keys[step] = made
 
@@ -117,18 +138,36 @@ class Lookups:
         asked = []
         hits: dict[int, CacheEntry] = {}
         for step in steps:
-            if (early := self._early.get(step)) is not None:
-                hits[step] = early
-            elif step in self._keys and self._policy(step).cache != "refresh":
-                if (key := self._keys[step][0]) in self._met:
-                    hits[step] = self._met[key]
-                else:
-                    asked.append(step)
+            if (entry := self._take_early(step) or self._take_met(step)) is not None:
+                hits[step] = entry
+            elif self._is_asked(step):
+                asked.append(step)
+        since, purges = self._clock(), self._purges
         found = await self._ask(asked) if asked else []
-        hits.update((step, entry) for step, entry in zip(asked, found, strict=True) if entry is not None)
-        for step, entry in hits.items():
-            self._take(step, entry)
+        for step, entry in zip(asked, found, strict=True):
+            if entry is not None:
+                hits[step] = entry
+                if purges == self._purges:
+                    self._met.add(entry, since, entry.left)
+        self._identities.update((step, entry.generation) for step, entry in hits.items())
         return hits
+
+    def _is_asked(self, step: int) -> bool:
+        return step in self._keys and step not in self._unknown and self._policy(step).cache != "refresh"
+
+    def _take_early(self, step: int) -> CacheEntry | None:
+        """Return what was found for a step at the beginning, if its time has not passed; it is needed once."""
+        entry = self._early.get(step)
+        if entry is None:
+            return None
+        del self._early[step]
+        if entry.left is not None and self._clock() >= self._early_since + entry.left:
+            return None
+        self._met.add(entry, self._early_since, entry.left)
+        return entry
+
+    def _take_met(self, step: int) -> CacheEntry | None:
+        return self._met.get(self._keys[step][0]) if self._is_asked(step) else None
 
     async def _ask(self, steps: Sequence[int]) -> list[CacheEntry | None]:
         keys, specs = [self._keys[step][0] for step in steps], [self._policy(step).spec for step in steps]
@@ -143,16 +182,33 @@ class Lookups:
 
     def joined(self, step: int, entry: CacheEntry) -> None:
         """A step has the result of an identical one."""
-        self._take(step, entry)
+        # It is not kept at hand: it may be one that must not be stored.
+        self._identities[step] = entry.generation
         self._cache.note_joined(entry.spec, entry.seconds)
 
-    def _take(self, step: int, entry: CacheEntry) -> None:
-        self._identities[step] = entry.generation
-        self._remember(entry)
+    def matching(self, tags: Mapping[str, str]) -> set[int]:
+        """Return the steps whose entries would carry all of ``tags``."""
+        user, task = self._request.user_id, self._request.task_id
+        policies = {
+            number
+            for number, policy in enumerate(self._request.policies)
+            if tags.items() <= tags_of(policy.spec, user, task, policy.tags).items()
+        }
+        return {step for step, spec in enumerate(self._request.steps) if spec.policy in policies}
 
-    def _remember(self, entry: CacheEntry) -> None:
-        if packing.is_small(entry.payload) and entry.ttl != 0 and len(self._met) < REMEMBERED:
-            self._met[entry.key] = entry
+    def invalidated(self, running: Iterable[int]) -> None:
+        """Entries were deleted: nothing that was found before is used again, and what these steps make not stored."""
+        self._purges += 1
+        self._met.clear()
+        self._early = {step: None for step, entry in self._early.items() if entry is None}
+        self._outdated.update(running)
+
+    def let_go(self, request: RunRequest) -> None:
+        """The run is over: keep no more than its reduced request and the keys of its steps."""
+        self._request = request
+        self._met.clear()
+        self._early.clear()
+        self._identities.clear()
 
     def store(self, outcome: Outcome) -> CacheEntry | None:
         """Store the result of a step that was computed, if it has a key; return its entry."""
@@ -162,7 +218,8 @@ class Lookups:
             return None
         self.complete_key(step)
         if step not in self._keys:
-            self._refuse(step, self._request.steps[step].uncacheable or FILE_UNKNOWN)
+            reason = self._unknown.get(step) or self._request.steps[step].uncacheable
+            self._refuse(step, reason or FILE_UNKNOWN)
             return None
         key, parts = self._keys[step]
         self._identities[step] = self._identify(outcome.payload)
@@ -180,21 +237,37 @@ class Lookups:
             outcome.seconds,
             policy.ttl if outcome.ttl is None else outcome.ttl,
             policy.tags,
-            parts,
+            parts=parts,
         )
-        if outcome.uncacheable:
-            self._refuse(step, outcome.uncacheable)
-        elif entry.ttl != 0:
-            self._cache.put(entry)
-        self._remember(entry)
+        self._put(step, entry, self._why_not(step, outcome))
         return entry
+
+    def _why_not(self, step: int, outcome: Outcome) -> str:
+        """Say why a result must not be stored under the key of its step; empty when it may."""
+        if reason := outcome.uncacheable or self._unknown.get(step, ""):
+            return reason
+        if step in self._outdated:
+            return INVALIDATED
+        return FILE_CHANGED if outcome.files != self._keys[step][1].files else ""
+
+    def _put(self, step: int, entry: CacheEntry, why_not: str) -> None:
+        if why_not:
+            self._refuse(step, why_not)
+        if not why_not and entry.ttl != 0:
+            self._cache.put(entry)
+            self._met.add(entry, self._clock(), self._lifetime if entry.ttl is None else entry.ttl)
+            return
+        self._met.forget(entry.key)
+        if self._policy(step).cache == "refresh":
+            # What it should have replaced must not be found either.
+            self._cache.put(entry._replace(payload=None, size=0, ttl=0))
 
     def _refuse(self, step: int, reason: str) -> None:
         self.uncacheable[step] = reason
         self._cache.note_uncacheable(self._policy(step).spec, reason)
 
     def _policy(self, step: int) -> Policy:
-        return self._request.policies[self._request.steps[step].policy]
+        return self._policies[step]
 
     def make_key(self, step: int, files: tuple[bytes, ...] = ()) -> tuple[str, KeyParts] | None:
         """Return the key of a step and what it is made of; None when it has no exact one."""
@@ -202,7 +275,7 @@ class Lookups:
         if spec.digest is None:
             return None
         inputs = []
-        for source in spec.inputs:
+        for source in spec.inputs[: spec.keyed]:
             identity = self._identity(source)
             if identity is None:
                 return None
@@ -217,8 +290,19 @@ class Lookups:
             params=spec.digest,
             inputs=tuple(inputs),
             fingerprints=files,
+            config=policy.config,
+            environment=policy.environment,
         )
-        return key, KeyParts(policy.version, policy.scope, owner, spec.digest, tuple(inputs), files)
+        return key, KeyParts(
+            policy.version,
+            policy.scope,
+            owner,
+            spec.digest,
+            tuple(inputs),
+            files,
+            policy.config,
+            policy.environment,
+        )
 
     def _identity(self, source: Input) -> bytes | None:
         """What stands for an input in a key: its content where that is small, else the computation that made it."""
@@ -237,21 +321,3 @@ class Lookups:
 
 def _path_part(part: str | int) -> bytes:
     return b"i%d" % part if isinstance(part, int) else b"s" + part.encode("utf-8", "surrogatepass")
-
-
-def file_states(files: tuple[tuple[str, str], ...]) -> tuple[bytes, ...] | None:
-    """Return what identifies the present state of each file; None when one cannot be read, so nothing is cached."""
-    states = []
-    for name, kind in files:
-        path = Path(name)
-        try:
-            if kind == "content":
-                with path.open("rb") as file:
-                    states.append(hashlib.file_digest(file, "sha256").digest())
-                continue
-            status = path.stat()
-            state = f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
-        except (OSError, ValueError):
-            return None
-        states.append(state.encode("utf-8", "surrogateescape"))
-    return tuple(states)

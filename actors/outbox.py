@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from aiecs_ray.backend import Note
+from aiecs_ray.backend import CacheEntries, Note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ class Outbox:
     def __init__(self, cache: CacheLink, call_soon: Callable[..., object]) -> None:
         self._cache = cache
         self._call_soon = call_soon
-        self._entries: list[CacheEntry] = []
+        self._entries = CacheEntries()
         self._notes: Counter[tuple[str, str, str]] = Counter()
         self._saved: Counter[str] = Counter()
         self._scheduled = False
@@ -38,6 +38,11 @@ class Outbox:
         """Say whether there is an entry under ``key``, or what sets it apart from the nearest one."""
         self._send()
         return await self._cache.explain(parts, operation, key)
+
+    async def purge(self, tags: dict[str, str]) -> int:
+        """Delete the entries that carry all of ``tags``, those included that were put before."""
+        self._send()
+        return await self._cache.purge(tags)
 
     def put(self, entry: CacheEntry) -> None:
         """Store an entry."""
@@ -63,7 +68,7 @@ class Outbox:
     def _send(self) -> None:
         self._scheduled = False
         if self._entries:
-            entries, self._entries = self._entries, []
+            entries, self._entries = self._entries, CacheEntries()
             self._cache.put_many(entries)
         if self._notes:
             notes = [

@@ -64,7 +64,10 @@ class Run:
         """Which replica a step was sent to last, and on which node that is."""
         self._failures: dict[int, ErrorInfo] = {}
         """Of the last attempt of steps that may be tried again."""
-        lookups = Lookups(request, services.cache, self.payloads, services.token)
+        lifetime = services.settings.cache_ttl or None
+        lookups = Lookups(
+            request, services.cache, self.payloads, services.token, clock=services.clock, lifetime=lifetime
+        )
         self._answers = Answers(self, lookups, services.joins)
         self._admission = Admission(self, services.guards, request.limits)
         self._stopped_by: TaskStatus | None = None
@@ -144,6 +147,11 @@ class Run:
     def key(self, step: int) -> str | None:
         """Return the cache key of a step, where it has one."""
         return self._answers.key(step)
+
+    def invalidated(self, tags: dict[str, str]) -> None:
+        """Cached results that carry all of ``tags`` are deleted."""
+        if not self.finished.is_set():
+            self._answers.invalidated(tags)
 
     def dispatched(self, steps: Sequence[int], *, at_once: bool, to: tuple[str, str] = ("", "")) -> None:
         """Steps were sent to a replica on a node (``to``); with ``at_once``, one that does nothing else."""
@@ -347,6 +355,7 @@ class Run:
             data["replica"], data["node"] = place
         if error is not None:
             data["code"], data["message"] = error.code, error.message
+            self.bytes += error.size
         else:
             data["from_cache"], data["joined"] = from_cache, self._answers.was_joined(step)
             data["size"], data["summary"] = size, summary
@@ -379,6 +388,7 @@ class Run:
         self.log.add(EventKind.RUN_FINISHED, data={"status": self.status.value, "counts": counts, "seconds": seconds})
         self.log.close()
         self.request = self.remaking.leave()
+        self._answers.over(self.request)
         self.payloads.clear()
         for timer in self._timers:
             timer.cancel()

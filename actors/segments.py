@@ -63,9 +63,11 @@ def compose(run: Run, work_id: int, steps: Sequence[int], *, chain: bool) -> Wor
                 values.append(_source(run, source))
             inputs.append(("value", places[place], source.path, source.text))
         attempt = plan.tries(step) + 1
+        # Only a result that may be stored needs the state of its files.
+        files = spec.files if spec.files and run.key(step) is not None else ()
         left_out = _may_be_left_out(run, step, inside)
         items.append(
-            Item(step, attempt, policy.operation, spec.params, tuple(inputs), policy.idempotent, left_out)  # type: ignore[arg-type]  # the literals are right
+            Item(step, attempt, policy.operation, spec.params, tuple(inputs), policy.idempotent, files, left_out)  # type: ignore[arg-type]  # the literals are right
         )
     request = run.request
     chained = chain and len(items) > 1

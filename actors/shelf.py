@@ -317,4 +317,6 @@ def _parts(about: dict[str, Any] | None) -> KeyParts | None:
         params=bytes.fromhex(about["params"]),
         inputs=tuple(tuple(bytes.fromhex(part) for part in one) for one in about["inputs"]),
         files=tuple(bytes.fromhex(state) for state in about["files"]),
+        config=about.get("config", ""),
+        environment=about.get("environment", ""),
     )

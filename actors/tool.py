@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiecs_ray import failures, masking, packing
 from aiecs_ray.actors.body import Body, CancelFlag, Throttle, lifetime
+from aiecs_ray.actors.file_states import STOPPED, with_states
 from aiecs_ray.actors.ledger import Ledger
 from aiecs_ray.actors.loop_watch import watch_loop
 from aiecs_ray.actors.made import Made, meets_others
@@ -103,6 +104,7 @@ class ToolHost:
         self._lock = threading.Lock()
         self._running: dict[tuple[int, int], Body] = {}
         self._recalled: dict[int, None] = {}
+        self._sealed = False
         self._held: dict[int, Delivery] = {}
         self._told: dict[int, int] = {}
         """How many of the outcomes that are held were handed over; the answer may be lost, so they stay in the list."""
@@ -248,7 +250,9 @@ class ToolHost:
                     result = function(**arguments)
                     if not packing.is_builtin(result) and inspect.isawaitable(result):
                         result = result if packing.is_foreign(result) else self._await(result)
-                return self._done(body, item, result)
+                outcome, packed = self._done(body, item, result)
+                stopped = body.attempt.cancel_flag.is_set
+                return (with_states(outcome, item.files, stopped) if item.files else outcome), packed
             except BaseException as error:  # noqa: BLE001  # the one place where a tool's failure becomes an outcome
                 return self._failed(body, item, error), None
             finally:
@@ -268,7 +272,8 @@ class ToolHost:
                 result = await function(**arguments)
             outcome, packed = self._done(body, item, result)
             # It leaves by another thread, while other bodies run here that may write to what it is made of.
-            return outcome, packed if packed is None else packed.copy()
+            packed = None if packed is None else packed.copy()
+            return (await _with_states(body, item, outcome) if item.files else outcome), packed
         except BaseException as error:  # noqa: BLE001  # as in _run
             return self._failed(body, item, error), None
         finally:
@@ -289,13 +294,14 @@ class ToolHost:
             emit=emit,
             user_id=work.user_id,
             task_id=work.task_id,
+            run=work.run,
             step=item.step,
             calls=(*work.calls, f"{self._spec.name}.{item.operation}"),
             home=self._home,
         )
         body = Body(work.id, item.step, attempt, emit, self._clock())
         with self._lock:
-            if work.id in self._recalled:
+            if self._sealed or work.id in self._recalled:
                 return None
             self._running[work.id, item.step] = body
             body.place = self._ledger.prepare(work.id, item.step)
@@ -392,6 +398,11 @@ class ToolHost:
         with self._lock:
             return [Running(body.work, body.step, now - body.since) for body in self._running.values()]
 
+    def seal(self) -> None:
+        """Begin nothing any more, for good."""
+        with self._lock:
+            self._sealed = True
+
     def stop(self, work: int, ask: Sequence[int] = ()) -> Stopped:
         """Begin nothing more of ``work``; tell the bodies of the steps ``ask`` that they should end."""
         with self._lock:
@@ -413,6 +424,14 @@ class ToolHost:
                 waiting = held.outcomes[self._told[work] :]
                 self._told[work] += len(waiting)
             return Stopped(running, tuple(self._begun.get(work, ())), waiting)
+
+
+async def _with_states(body: Body, item: Item, outcome: Outcome) -> Outcome:
+    try:
+        return await asyncio.to_thread(with_states, outcome, item.files, body.attempt.cancel_flag.is_set)
+    except asyncio.CancelledError:
+        # The body has completed, so it is no more cancelled.
+        return outcome._replace(uncacheable=STOPPED)
 
 
 def _turns(most: int) -> threading.Lock | threading.Semaphore:

@@ -127,11 +127,9 @@ class Watch:
         member.yielding = True
         if stopped is not None:
             # All at once: one that does not answer in time is not waited for again and again.
-            await asyncio.gather(*(self.recall(member, other) for other in self._others(member, flight)))
+            others = [other for other in member.flights.values() if other is not flight]
+            await asyncio.gather(*(self.recall(member, other) for other in others))
         member.replica.kill()
-
-    def _others(self, member: Member, flight: Flight) -> list[Flight]:
-        return [other for other in member.flights.values() if other is not flight]
 
     async def _wait(self, flight: Flight, steps: Sequence[int]) -> list[int]:
         """Wait until none of ``steps`` is open, for the grace period at most; return those that still are."""

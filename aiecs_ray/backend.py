@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from aiecs_ray.columns import to_columns, to_rows
+
 if TYPE_CHECKING:
     import concurrent.futures
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
+    from aiecs_ray.columns import Columns
     from aiecs_ray.messages import ErrorInfo, Mark, Outcome, ToolSpec, Work
     from aiecs_ray.metering import Sample
     from aiecs_ray.packing import Packed
@@ -98,6 +101,10 @@ class KeyParts(NamedTuple):
     """Identities of the results that the parameters refer to."""
     files: tuple[bytes, ...] = ()
     """States of the files that they name."""
+    config: str = ""
+    """Digest of the tool's config."""
+    environment: str = ""
+    """Digest of the tool's runtime_env."""
 
 
 class CacheEntry(NamedTuple):
@@ -114,14 +121,46 @@ class CacheEntry(NamedTuple):
     task_id: str = ""
     seconds: float = 0.0
     ttl: float | None = None
+    """Seconds that it lives; None: as the cache is configured. One that is put with 0 takes the old one away."""
     tags: tuple[str, ...] = ()
     """Labels of the operation."""
+    left: float | None = None
+    """Of one that was found: seconds that it has left; None: it stays."""
     parts: KeyParts | None = None
 
     @property
     def spec(self) -> str:
         """The operation as users call it."""
         return f"{self.tool}.{self.operation}"
+
+
+class CacheEntries(list[Any]):
+    """Entries that are on their way together, None where there is none."""
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        count, fields = to_columns([entry for entry in self if entry is not None])
+        # The parts of a key are the last field: columns inside a column.
+        same, parts = fields[-1] if fields else (True, ())
+        nested = not same and None not in parts
+        divided = to_columns(parts) if nested else None
+        return _entries, ([entry is not None for entry in self], (count, fields[:-1] if nested else fields), divided)
+
+
+def _entries(there: list[bool], columns: Columns, divided: Columns | None) -> CacheEntries:
+    """Put entries together again."""
+    count, fields = columns
+    if divided is not None:
+        fields = (*fields, (False, to_rows(KeyParts, divided)))
+    found = iter(to_rows(CacheEntry, (count, fields)))
+    return CacheEntries([next(found) if is_there else None for is_there in there])
+
+
+def tags_of(spec: str, user_id: str, task_id: str, labels: Iterable[str]) -> dict[str, str]:
+    """Return the tags by which an entry is found and deleted."""
+    tags = {"tool": spec.partition(".")[0], "operation": spec, "user_id": user_id, "task_id": task_id}
+    for label in labels:
+        tags[f"label:{label}"] = ""
+    return tags
 
 
 class Note(NamedTuple):
@@ -149,6 +188,9 @@ class CacheLink(Protocol):
 
     async def explain(self, parts: KeyParts, operation: str, key: str) -> dict[str, Any]:
         """Say whether there is an entry under ``key``, or what sets it apart from the nearest one."""
+
+    async def purge(self, tags: dict[str, str]) -> int:
+        """Delete the entries that carry all of ``tags``, those included that were put before; return how many."""
 
 
 class HistoryLink(Protocol):

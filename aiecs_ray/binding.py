@@ -10,11 +10,11 @@ from pydantic import ValidationError
 from aiecs_ray.definition import SYSTEM_NAMES, OperationDef, ToolDef, describe
 from aiecs_ray.errors import InvalidParamsError, OperationNotFoundError
 from aiecs_ray.hints import adapter, parameter_hints
-from aiecs_ray.masking import MASK, names_secret
+from aiecs_ray.masking import MASK, mask, names_secret, secrets_in
 from aiecs_ray.quoting import nearest, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from aiecs_ray.options import UnknownParams
 
@@ -160,16 +160,16 @@ def _coerce(plan: _Plan, arguments: dict[str, Any]) -> None:
         try:
             arguments[name] = validate(arguments[name])
         except ValidationError as error:
-            problems.extend(_problems(name, error))
+            problems.extend(_problems(name, error, secrets_in(arguments)))
     if problems:
         more = len(problems) - SHOWN_PROBLEMS
         rest = f"; and {more} more" if more > 0 else ""
         raise _refused(plan.operation, f"{'; '.join(problems[:SHOWN_PROBLEMS])}{rest}")
 
 
-def _problems(name: str, error: ValidationError) -> list[str]:
+def _problems(name: str, error: ValidationError, secrets: Sequence[str]) -> list[str]:
     return [
-        f"parameter {_path(name, problem['loc'])!r} is {_quoted(name, problem['loc'], problem['input'])}: "
+        f"parameter {_path(name, problem['loc'])!r} is {_quoted(name, problem['loc'], problem['input'], secrets)}: "
         f"{problem['msg']}"
         for problem in error.errors(include_url=False, include_context=False)
     ]
@@ -179,10 +179,11 @@ def _path(name: str, location: tuple[int | str, ...]) -> str:
     return shorten(name + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location))
 
 
-def _quoted(name: str, location: tuple[int | str, ...], value: object) -> str:
+def _quoted(name: str, location: tuple[int | str, ...], value: object, secrets: Sequence[str]) -> str:
     if any(map(names_secret, (name, *location))):
         return MASK
-    return repr(shorten(value)) if isinstance(value, str) else shorten(value)
+    # Masked first: of what is shortened, a part of a secret could be left.
+    return repr(shorten(mask(value, secrets))) if isinstance(value, str) else mask(shorten(value), secrets)
 
 
 def _unknown(operation: OperationDef, unknown: list[str]) -> InvalidParamsError:

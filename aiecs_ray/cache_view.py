@@ -26,6 +26,8 @@ HEALTH_TIMEOUT = 5.0
 """Seconds within which a healthy cache answers."""
 _TEXTS = {
     "code": "the tool's code has changed",
+    "config": "the tool's config is another",
+    "environment": "the tool's runtime_env is another",
     "scope": "the operation's scope has changed",
     "params": "the parameters are others",
     "inputs": "a value that it reads is another",
@@ -47,7 +49,7 @@ class Explanation:
     """One sentence for people."""
     key: str | None = None
     parts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """What the key is made of: code, scope, user, task, params (a digest), inputs, files."""
+    """What the key is made of: code, config, environment, scope, user, task, params (a digest), inputs, files."""
     differs: tuple[str, ...] = ()
     """The parts that set it apart from the nearest entry of the same operation."""
     entry: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -126,11 +128,11 @@ class CacheView:
             tags[f"label:{tag}"] = ""
         if not tags:
             raise InvalidInputError("say what to invalidate: tool=, operation=, user_id=, task_id= or tag=")
-        return self._runtime.cache_request("purge", {**tags, **_own()})  # type: ignore[no-any-return]
+        return self._runtime.request("purge", {**tags, **_own()})  # type: ignore[no-any-return]
 
     def clear(self) -> int:
         """Delete every entry, and return how many there were; inside an operation of a user only that user's."""
-        return self._runtime.cache_request("purge", _own())  # type: ignore[no-any-return]
+        return self._runtime.request("purge", _own())  # type: ignore[no-any-return]
 
     def warm(self, operations: Any, *, user_id: str | None = None, task_id: str | None = None) -> WarmUpReport:
         """Run those operations whose results are not in the cache, all at once, and report.

@@ -38,6 +38,8 @@ class OperationInfo:
 
 
 _NOT_OF_REPLICAS = ("rate", "burst", "max_concurrency", "breaker")
+_NOT_OF_RESULTS = ("config", "excludes", "nsight", "rocprof-sys")
+"""Parts of a runtime_env that say how it is made and looked at; all others say what a tool finds when it runs."""
 
 
 class Catalog:
@@ -111,6 +113,7 @@ def to_spec(
     lasting = {name: value for name, value in options.items() if name not in _NOT_OF_REPLICAS}
     try:
         identity = keys.digest(lasting)
+        config, found = _short(options["config"]), _short(_of_results(options["runtime_env"]))
     except UncacheableValueError as error:
         text = f"tool {definition.name!r}: its config and runtime_env must be plain values: {error}"
         raise InvalidToolError(text) from error
@@ -118,7 +121,26 @@ def to_spec(
     short = hashlib.sha256(identity + place.encode()).hexdigest()[:8]
     key = f"{definition.name}@{definition.version[:16]}-{short}"
     operations = tuple(_describe(operation) for operation in definition.operations.values())
-    return ToolSpec(key, definition.name, source, definition.version, options, operations, definition.has_async)
+    return ToolSpec(
+        key,
+        definition.name,
+        source,
+        definition.version,
+        options,
+        operations,
+        definition.has_async,
+        config=config,
+        environment=found,
+    )
+
+
+def _short(value: Mapping[str, Any] | None) -> str:
+    """Return what stands for a setting in cache keys: half a digest, and nothing for no setting."""
+    return keys.digest(value).hex()[:32] if value else ""
+
+
+def _of_results(environment: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (environment or {}).items() if name not in _NOT_OF_RESULTS}
 
 
 def _merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

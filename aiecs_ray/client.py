@@ -58,14 +58,14 @@ class Client(Protocol):
     def start(self, prepared: Prepared) -> Run:
         """Send a request that is answered when the run has begun."""
 
-    def start_execute(self, prepared: Prepared) -> concurrent.futures.Future[Any]:
-        """Send a request that is answered when the run has ended."""
+    def start_execute(self, prepared: Prepared, *, watched: bool = False) -> concurrent.futures.Future[Any]:
+        """Send a request that is answered when the run has ended; one that is ``watched`` is kept until released."""
 
     def open_answer(self, answer: Any, prepared: Prepared) -> list[Opened]:
         """Return what a finished run produced."""
 
-    def open(self, run: str, steps: Sequence[int], settled: Sequence[Settled]) -> list[Opened]:
-        """Return the values and errors of some steps of a run."""
+    def open(self, run: str, steps: Sequence[int], settled: Sequence[Settled], specs: Sequence[str]) -> list[Opened]:
+        """Return the values and errors of some steps of a run; ``specs`` are those of all its operations."""
 
     def cancel(self, prepared: Prepared) -> concurrent.futures.Future[Any]:
         """Cancel the run of a request whose answer is not there yet."""

@@ -114,6 +114,11 @@ class Settings(BaseSettings):
     """Days for which a run is kept."""
     history_runs: Positive = 100_000
     """Runs that are kept; the oldest go first."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None = None
+    """From which level on this package writes logs to standard error, in the client, the shared actors and replicas;
+    None: nothing is configured."""
+    log_json: bool = False
+    """Whether these logs are JSON, one object a line."""
     metrics: bool = True
     """Measure operations, cache, queues and replicas, and publish it on Ray's metrics port."""
     connect_timeout: Annotated[float, _NotBool, Field(gt=0, le=3600, allow_inf_nan=False)] = 2.0

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.config import Settings
 from aiecs_ray.errors import InvalidInputError
+from aiecs_ray.exits import keep_interrupts
+from aiecs_ray.logs import use_settings
 from aiecs_ray.quoting import shorten
 from aiecs_ray.running import current
 from aiecs_ray.runtime import Runtime
@@ -48,12 +50,14 @@ def connect(  # noqa: PLR0913  # by name
     if address is None and settings is None and attempt is not None and attempt.home is not None:
         return _runtime(attempt.home(), Settings.load(), registry, runtime_env)
     settings = settings if settings is not None else Settings.load()
+    use_settings(settings)
     if address == "inprocess":
         # The actors take as long to import as everything else: a client of Ray needs them later, or never.
         inprocess = importlib.import_module("aiecs_ray.inprocess")
         return _runtime(inprocess.InProcessLink(settings), settings, registry, runtime_env)
     if address is not None and (type(address) is not str or not address.strip()):
         raise InvalidInputError(f"address must be 'local', 'auto', 'inprocess' or 'host:port', got {shorten(address)}")
+    keep_interrupts()
     # Importing Ray takes a second: only who uses it pays.
     backend = importlib.import_module("aiecs_ray.ray_backend")
     link = backend.connect(address, settings, num_cpus=num_cpus, object_store_memory=object_store_memory)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from types import TracebackType
 
-    from aiecs_ray.actors.coordinator import Answer
+    from aiecs_ray.actors.pages import Answer
     from aiecs_ray.interfaces import ICacheProvider, IToolExecutor, IToolProvider
     from aiecs_ray.model import TaskStepResult
     from aiecs_ray.proxies import ToolProxy
@@ -337,7 +337,7 @@ class OperationExecutor(IOperationExecutor):
         found: dict[int, Opened] = {}
         failed = False
         try:
-            async for index, one in follow(runtime, await asyncio.shield(starting)):
+            async for index, one in follow(runtime, await asyncio.shield(starting), prepared.specs):
                 found[index] = one
                 if not (failed and prepared.request.stop_on_failure):
                     await save(index, to_step_result(one, prepared.specs[index]))
@@ -358,8 +358,6 @@ class OperationExecutor(IOperationExecutor):
             return
         for index, (one, spec) in enumerate(zip(opened, prepared.specs, strict=False)):
             logger.debug("operation %d (%s) %s in %.3fs", index, spec, one.settled.status, one.settled.seconds)
-            if one.error is not None:
-                logger.debug("operation %d (%s) failed: %s\n%s", index, spec, one.error.message, one.error.traceback)
 
 
 async def _end(runtime: Runtime, prepared: Prepared, starting: Awaitable[Any]) -> None:

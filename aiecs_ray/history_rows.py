@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.history_facts import Batch, BulkFact, EndFact, EventsFact, RunFact, StepFact
-from aiecs_ray.previews import LIMIT, mask, preview
+from aiecs_ray.masking import mask
+from aiecs_ray.previews import LIMIT, preview
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -25,6 +25,7 @@ from aiecs_ray.actors.history import History
 from aiecs_ray.actors.tool import Large, ToolHost
 from aiecs_ray.backend import HistoryGone, Remains, ReplicaDied
 from aiecs_ray.errors import HistoryError, InvalidInputError, RuntimeUnavailableError
+from aiecs_ray.messages import Mark
 from aiecs_ray.options import ASYNC_CONCURRENCY
 from aiecs_ray.outstanding import Outstanding
 from aiecs_ray.scaling import calls_at_once
@@ -62,6 +63,8 @@ class _Thread:
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
+            # An idle thread would keep the inputs of its last job.
+            del job
 
     def submit(self, job: Callable[[], None]) -> None:
         self._jobs.put(job)
@@ -132,6 +135,7 @@ class LocalReplica:
         if self._dead.is_set():
             return
         self._dead.set()
+        self._host.seal()
         if self._busy:
             logger.warning(
                 "a running operation of %s cannot be stopped in this process; its thread is left", self._name
@@ -140,8 +144,9 @@ class LocalReplica:
             worker.end()
 
     async def remains(self) -> Remains:
-        """Return how far the threads had come; they may go further, but nobody hears of it."""
-        return Remains(self._host.marks())
+        """Return how far the threads had come; they begin nothing more, but what they prepared they start."""
+        marks = self._host.marks()
+        return Remains({key: Mark.STARTED if mark is Mark.PREPARING else mark for key, mark in marks.items()})
 
     def _submit(self, job: Callable[[], None]) -> None:
         if len(self._workers) < self._threads:
@@ -195,6 +200,9 @@ class _CacheLink:
 
     async def explain(self, parts: KeyParts, operation: str, key: str) -> dict[str, Any]:
         return self._cache.explain(parts, operation, key)
+
+    async def purge(self, tags: dict[str, str]) -> int:
+        return self._cache.purge(tags)
 
 
 class _MetricsLink:
@@ -264,8 +272,8 @@ class LocalHistory:
         """Return when a batch is written."""
         try:
             await asyncio.wrap_future(self.ask("append", batch))
-        except HistoryError as error:
-            raise HistoryGone(str(error)) from error
+        except Exception as error:
+            raise HistoryGone(str(error) if isinstance(error, HistoryError) else repr(error)) from error
 
     def ask(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
         """Call a method of the history."""

@@ -7,6 +7,7 @@ operation that takes it runs uncached.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import secrets
 from typing import TYPE_CHECKING, Any, Literal
@@ -68,12 +69,16 @@ def cache_key(  # noqa: PLR0913  # all that a result depends on, by name
     params: bytes,
     inputs: tuple[tuple[bytes, ...], ...] = (),
     fingerprints: tuple[object, ...] = (),
+    config: str = "",
+    environment: str = "",
 ) -> str:
     """Return the key of one operation's result, as 64 hexadecimal digits (defects D-01, D-05, D-07).
 
     ``version`` is the tool's code version, ``owner`` the user id and the task id: scope ``"user"`` leaves the task
     out, ``"global"`` both. ``params`` is the digest of the parameters, ``inputs`` the identities of the results that
     they refer to, ``fingerprints`` what else the result depends on, such as the modification time of a file.
+    ``config`` and ``environment`` are the digests of what the tool is built with and of where it runs, empty where
+    nothing was said of them.
 
     Raises ``ValueError`` for an unknown scope, and :class:`UncacheableValueError` where a fingerprint has no digest.
 
@@ -86,7 +91,22 @@ def cache_key(  # noqa: PLR0913  # all that a result depends on, by name
     """
     if scope not in _SCOPES:
         raise ValueError(f"unknown cache scope {scope!r}; known are {', '.join(_SCOPES)}")
-    return digest((tool, operation, version, scope, owner[: _SCOPES[scope]], params, inputs, fingerprints)).hex()
+    setting = (config, environment) if config or environment else ()
+    head = _head(tool, operation, version, scope, owner[: _SCOPES[scope]], *setting)
+    try:
+        encoded = Encoder().tuple_of(_HEAD + len(setting), head, (params, inputs, fingerprints))
+    except UnencodableError as error:
+        raise UncacheableValueError(error.path, error.type_name, error.reason) from None
+    return hashlib.sha256(_FORMAT + encoded).hexdigest()
+
+
+_HEAD = 5
+"""Items of a key that all calls of one operation in one context have in common, beside the setting of the tool."""
+
+
+@functools.lru_cache(maxsize=1024)
+def _head(*items: object) -> bytes:
+    return Encoder().items(items)
 
 
 def generate_cache_key(  # noqa: PLR0913  # the document's signature

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretBytes, SecretStr
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from aiecs_ray.messages import ErrorInfo
 
@@ -64,13 +64,13 @@ def _secrets(value: Any, depth: int, *, secret: bool) -> Iterator[str]:
             yield from _secrets(part, depth - 1, secret=secret)
 
 
-def masked_text(text: str, secrets: Sequence[str]) -> str:
-    """Return ``text`` without ``secrets``.
+def mask(text: str, secrets: Iterable[str]) -> str:
+    """Return ``text`` with every one of ``secrets`` replaced.
 
-    >>> masked_text("user with k-12345", ["k-12345"])
-    'user with ********'
+    >>> mask("no user with hunter2", {"hunter2"})
+    'no user with ********'
     """
-    for secret in secrets:
+    for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, MASK)
     return text
 
@@ -84,9 +84,8 @@ def masked(info: ErrorInfo, secrets: Sequence[str]) -> ErrorInfo:
     """
     if not secrets:
         return info
-    message, trace, exception = info.message, info.traceback, info.exception
+    message, trace, exception = mask(info.message, secrets), mask(info.traceback, secrets), info.exception
     for secret in secrets:
-        message, trace = message.replace(secret, MASK), trace.replace(secret, MASK)
         # Text inside a pickle is UTF-8; what is escaped there was masked in the message, or is not text.
         if exception is not None and (secret.encode("utf-8", "surrogatepass") in exception or message != info.message):
             exception = None

@@ -87,7 +87,11 @@ class Policy(NamedTuple):
     ttl: float | None = None
     scope: Scope = "task"
     version: str = ""
-    """Code version of the tool, a part of every cache key."""
+    """Code version of the tool, a part of every cache key; so are the two that follow."""
+    config: str = ""
+    """Digest of what the tool is built with; empty without a config."""
+    environment: str = ""
+    """Digest of the runtime_env in which it runs; empty without one."""
     priority: int = 0
     weight: int = 1
     """Units that one start counts against the limits it passes."""
@@ -123,6 +127,8 @@ class Step(NamedTuple):
     id: str | None = None
     refusal: ErrorInfo | None = None
     """Why the step cannot run, when only it is wrong and not the whole request."""
+    keyed: int | None = None
+    """How many of ``inputs``, from the first on, belong to the cache key; None: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +148,10 @@ class ToolSpec:
     operations: tuple[Mapping[str, Any], ...] = ()
     """Descriptions for ``list_tools()``: name, parameters, schema, doc."""
     has_async: bool = False
+    config: str = ""
+    """Digest of the config in ``options``; empty without one."""
+    environment: str = ""
+    """Digest of what in the runtime_env can change a result; empty without any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,12 +202,18 @@ class RunRequest:
 
     def without_inputs(self, but: Collection[int] = ()) -> RunRequest:
         """Return the request of a finished run: of its parameters and objects, only those of the steps ``but``."""
+        bare = [Step(policy, b"") for policy in range(len(self.policies))]
         steps = tuple(
-            step if index in but else Step(step.policy, b"", id=step.id) for index, step in enumerate(self.steps)
+            [
+                step if index in but else bare[step.policy] if step.id is None else Step(step.policy, b"", id=step.id)
+                for index, step in enumerate(self.steps)
+            ]
         )
-        if but:
-            return replace(self, steps=steps)
-        return replace(self, steps=steps, objects=(), object_ids=())
+        if not but:
+            return replace(self, steps=steps, objects=(), object_ids=())
+        needed = {source.place for step in steps for source in step.inputs if source.kind == "object"}
+        objects = tuple(payload if place in needed else None for place, payload in enumerate(self.objects))
+        return replace(self, steps=steps, objects=objects)
 
 
 _BESIDE_STEPS = tuple(field.name for field in fields(RunRequest))[1:]
@@ -217,6 +233,8 @@ class Item(NamedTuple):
     inputs: tuple[tuple[Literal["value", "item"], int, tuple[str | int, ...], str], ...] = ()
     """Per slot: where from (``Work.values`` or an earlier item's result), which one, the path, the reference."""
     idempotent: bool = True
+    files: tuple[tuple[str, str], ...] = ()
+    """Files whose state the outcome has to tell, as in the step."""
     left_out: bool = False
     """Its result, if it is large, stays in the replica: nobody needs it but later items of this work."""
 
@@ -271,6 +289,11 @@ class ErrorInfo(NamedTuple):
     """The exception itself, pickled, where it survived a round trip."""
     transient: bool = False
 
+    @property
+    def size(self) -> int:
+        """Bytes of its texts and its exception."""
+        return len(self.message) + len(self.traceback) + len(self.exception or b"")
+
 
 class Outcome(NamedTuple):
     """How one item ended in its replica."""
@@ -293,6 +316,8 @@ class Outcome(NamedTuple):
     """Seconds for which its result may be cached, where the operation computes that from the result; 0: not at all."""
     uncacheable: str = ""
     """Why its result cannot be cached."""
+    files: tuple[bytes, ...] = ()
+    """States of the item's files, taken when the body had ended."""
 
 
 class Settled(NamedTuple):

@@ -13,24 +13,14 @@ from typing import TYPE_CHECKING, Literal
 from aiecs_ray import failures
 from aiecs_ray.errors import UpstreamFailedError
 from aiecs_ray.messages import ErrorInfo
-from aiecs_ray.model import ErrorCode, TaskStatus, can_transition, check_transition
-from aiecs_ray.plan_values import STATUS, Actions, Ending, PlanStep, State, Stop
+from aiecs_ray.model import ErrorCode, TaskStatus
+from aiecs_ray.plan_values import STATUS, Actions, Ending, PlanStep, State, Stop, check_move, kept_steps
 from aiecs_ray.retry import is_named, is_transient, next_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
 _DATA, _SUCCESS, _ORDER = 0, 1, 2
-
-
-def _is_usual(old: State, new: State) -> bool:
-    """Whether a change of status is legal; a step that had no time left to start is the one addition to the table."""
-    pair = STATUS[old], STATUS[new]
-    return pair[0] is pair[1] or can_transition(*pair) or pair == (TaskStatus.PENDING, TaskStatus.TIMED_OUT)
-
-
-_USUAL = tuple(tuple(_is_usual(old, new) for new in State) for old in State)
-"""Per state before and after; a lookup for every step, so it is worked out once."""
 
 
 class Plan:
@@ -69,7 +59,7 @@ class Plan:
         self._winding_up: Stop | None = None
         self._open = len(steps)
         self._link(sequence=sequence)
-        self._keep = _kept(keep, len(steps))
+        self._keep = kept_steps(keep, len(steps))
         self._readers = self._count_readers()
 
     def _link(self, *, sequence: bool) -> None:
@@ -344,8 +334,7 @@ class Plan:
 
     def _move(self, step: int, state: State) -> None:
         old = self._seen(step)
-        if not _USUAL[old][state]:
-            check_transition(STATUS[old], STATUS[state])
+        check_move(old, state)
         self._state[step] = state
 
     def _end(
@@ -412,14 +401,6 @@ class Plan:
 
 
 _VERB = {State.FAILED: "failed", State.TIMED_OUT: "timed out", State.CANCELLED: "was cancelled"}
-
-
-def _kept(keep: Literal["all", "last"] | Iterable[int], count: int) -> frozenset[int] | None:
-    if keep == "all":
-        return None
-    if keep == "last":
-        return frozenset({count - 1})
-    return frozenset(keep)
 
 
 def _cancelled(message: str) -> ErrorInfo:

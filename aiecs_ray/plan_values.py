@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from aiecs_ray.messages import RetryOptions
-from aiecs_ray.model import TaskStatus
+from aiecs_ray.model import TaskStatus, can_transition, check_transition
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from aiecs_ray.messages import ErrorInfo
 
 
@@ -87,3 +89,28 @@ class Actions:
     """Steps whose results nobody needs any more."""
     untold: list[int] = field(default_factory=list)
     """Steps that ended and whose successors do not know yet; empty once a method of the plan has returned."""
+
+
+def _is_usual(old: State, new: State) -> bool:
+    """Whether a change of status is legal; a step that had no time left to start is the one addition to the table."""
+    pair = STATUS[old], STATUS[new]
+    return pair[0] is pair[1] or can_transition(*pair) or pair == (TaskStatus.PENDING, TaskStatus.TIMED_OUT)
+
+
+_USUAL = tuple(tuple(_is_usual(old, new) for new in State) for old in State)
+"""Per state before and after; a lookup for every step, so it is worked out once."""
+
+
+def check_move(old: State, new: State) -> None:
+    """Raise ``StatusTransitionError`` where a step may not go from one state to another."""
+    if not _USUAL[old][new]:
+        check_transition(STATUS[old], STATUS[new])
+
+
+def kept_steps(keep: Literal["all", "last"] | Iterable[int], count: int) -> frozenset[int] | None:
+    """Return the steps whose results are kept after a run of ``count`` steps, None for all."""
+    if keep == "all":
+        return None
+    if keep == "last":
+        return frozenset({count - 1})
+    return frozenset(keep)

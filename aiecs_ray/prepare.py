@@ -174,7 +174,7 @@ class _Request:
                 digest, reason = None, file_reason
             if digest is None and policy.cache == "only":
                 raise InvalidInputError(f"cache='only', but {policy.spec} cannot be answered from the cache: {reason}")
-        return Step(number, packed, inputs, after, digest, reason, files, operation.id)
+        return Step(number, packed, inputs, after, digest, reason, files, operation.id, keyed=keyed)
 
     def _pack(self, params: dict[str, Any], references: References) -> Any:
         if not (self._by_value or packing.is_plain(params)):
@@ -207,6 +207,8 @@ class _Request:
             ttl=declared["ttl"],
             scope=declared["scope"],
             version=tool.version,
+            config=tool.config,
+            environment=tool.environment,
             priority=operation.priority,
             weight=declared.get("weight", 1),
             tags=declared["tags"],
@@ -312,12 +314,12 @@ class _Request:
         for source in inputs:
             if type(source) is Handle and source.identity is None:
                 return None, f"{source.summary} has no exact cache key"
-        context = self._options.context
+        context, ignored = self._options.context, info.options["ignore"]
         filled = {"user_id": context.user_id, "task_id": context.task_id}
         # What the context fills in is a parameter like any other, also where the scope leaves it out.
-        given = {name: value for name, value in filled.items() if value and name in info.parameters} | params
+        given = {name: value for name, value in filled.items() if value and name in info.names} | params
         try:
-            return keys.digest(given, ignore=frozenset(info.options["ignore"]), encode=_encode_slot), ""
+            return keys.digest(given, ignore=frozenset(ignored) if ignored else (), encode=_encode_slot), ""
         except UncacheableValueError as error:
             return None, str(error)
 

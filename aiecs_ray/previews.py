@@ -12,7 +12,7 @@ import reprlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiecs_ray import packing
-from aiecs_ray.masking import MASK, SHORTEST, names_secret
+from aiecs_ray.masking import MASK, SHORTEST, mask, names_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -47,17 +47,6 @@ class Preview(NamedTuple):
     """Something in it is secret, so the value itself must not be kept."""
     secrets: frozenset[str]
     """The secret texts in it, to be looked for elsewhere."""
-
-
-def mask(text: str, secrets: Iterable[str]) -> str:
-    """Return ``text`` with every one of ``secrets`` replaced.
-
-    >>> mask("no user with hunter2", {"hunter2"})
-    'no user with ********'
-    """
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, MASK)
-    return text
 
 
 def preview(payload: Any, *, slots: Sequence[str] = (), known: Collection[str] = ()) -> Preview:

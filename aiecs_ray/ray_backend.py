@@ -30,6 +30,7 @@ from aiecs_ray.errors import (
     RunLostError,
     RuntimeUnavailableError,
 )
+from aiecs_ray.logs import use_settings
 from aiecs_ray.messages import PROTOCOL, RunRequest
 from aiecs_ray.metrics import RayMetrics
 from aiecs_ray.outstanding import Outstanding
@@ -59,6 +60,7 @@ class _CoordinatorActor(Coordinator):
         self, values: dict[str, Any], name: str, cache_name: str, history_name: str | None, result_bytes: int
     ) -> None:
         settings = Settings(**values)
+        use_settings(settings)
         history = None if history_name is None else RayHistoryLink(history_name, settings.namespace)
         cache = ray.get_actor(cache_name, settings.namespace)
         super().__init__(
@@ -78,7 +80,9 @@ class _CacheActor(Cache):
 
     def __init__(self, values: dict[str, Any]) -> None:
         restarted = bool(ray.get_runtime_context().was_current_actor_reconstructed)
-        super().__init__(Settings(**values), adopt=_adopt, fetch=fetch_one, keep=_keep, restarted=restarted)
+        settings = Settings(**values)
+        use_settings(settings)
+        super().__init__(settings, adopt=_adopt, fetch=fetch_one, keep=_keep, restarted=restarted)
 
 
 class _HistoryActor(History):
@@ -86,6 +90,7 @@ class _HistoryActor(History):
 
     def __init__(self, values: dict[str, Any]) -> None:
         settings = Settings(**values)
+        use_settings(settings)
         super().__init__(settings, lambda: _open_store(settings.history_url or user_history()))
 
 

@@ -20,6 +20,7 @@ from aiecs_ray.actors.tool import Large, ToolHost
 from aiecs_ray.backend import HistoryGone, Remains, ReplicaDied
 from aiecs_ray.config import Settings
 from aiecs_ray.errors import RuntimeUnavailableError
+from aiecs_ray.logs import use_settings
 from aiecs_ray.options import ASYNC_CONCURRENCY
 from aiecs_ray.output import Allowance, Limited
 from aiecs_ray.running import current
@@ -57,6 +58,7 @@ class _ReplicaActor:
     def __init__(self, spec: ToolSpec, coordinator: str, values: dict[str, Any]) -> None:
         self._coordinator_name, self._settings = coordinator, Settings(**values)
         self._coordinator: Any = None
+        use_settings(self._settings)
         lead_group()
         ledger, self._where = open_ledger(ray.get_runtime_context().get_node_id())
         if self._where.path:
@@ -134,6 +136,8 @@ class RayReplica:
     def __init__(self, actor: Any, node: str) -> None:
         # Ray types a handle as its class, on which ``.remote`` does not type-check.
         self._actor = actor
+        # Made once, not at each call.
+        self._call = actor.call.options(num_returns=2)
         self._own_node = node
         self._where: Whereabouts | None = None
         self.node = ""
@@ -149,7 +153,7 @@ class RayReplica:
     async def send(self, work: Work, *, stream: bool) -> AsyncIterator[list[Outcome]]:
         """Run ``work``; large values stay in the object store and belong to this process."""
         if not stream:
-            status, larges = self._actor.call.options(num_returns=2).remote(work)
+            status, larges = self._call.remote(work)
             outcomes = await self._get(status)
             yield [_with_reference(outcome, larges) for outcome in outcomes]
             return
@@ -279,6 +283,12 @@ class _CacheLink:
     async def explain(self, parts: KeyParts, operation: str, key: str) -> dict[str, Any]:
         try:
             return await self._actor.explain.remote(parts, operation, key)  # type: ignore[no-any-return]
+        except ray.exceptions.RayError as error:
+            raise RuntimeUnavailableError(f"the cache does not answer: {cause_of_death(error)}") from error
+
+    async def purge(self, tags: dict[str, str]) -> int:
+        try:
+            return await self._actor.purge.remote(tags)  # type: ignore[no-any-return]
         except ray.exceptions.RayError as error:
             raise RuntimeUnavailableError(f"the cache does not answer: {cause_of_death(error)}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray import failures, packing
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from aiecs_ray.packing import Packed
 
+logger = logging.getLogger(__name__)
 
 LOST = "ResultLostError"
 
@@ -93,3 +95,17 @@ def to_error(opened: Opened, spec: str, index: int | None = None) -> AiecsError:
     """Return the error of a step that did not complete."""
     assert opened.error is not None
     return failures.to_exception(opened.error).locate(operation=spec, index=index)
+
+
+def note_failures(run: str, steps: Sequence[int], opened: Sequence[Opened], specs: Sequence[str]) -> None:
+    """Log the tracebacks of operations that failed; secrets are masked in them already."""
+    if not logger.isEnabledFor(logging.DEBUG):
+        return
+    for step, one in zip(steps, opened, strict=True):
+        if one.error is not None:
+            tool, _, operation = specs[step].partition(".")
+            logger.debug(
+                "operation %d (%s) of run %s failed: %s\n%s",
+                *(step, specs[step], run, one.error.message, one.error.traceback),
+                extra={"run": run, "step": step, "tool": tool, "operation": operation, "code": one.error.code},
+            )

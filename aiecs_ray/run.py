@@ -99,7 +99,7 @@ class Run:
         while following is not None:
             page = self._runtime.request("results", self.id, following)
             steps = range(following, following + len(page.settled))
-            opened = self._runtime.open(self.id, steps, page.settled)
+            opened = self._runtime.open(self.id, steps, page.settled, self._specs)
             specs = self._specs[following : following + len(opened)]
             results.extend(to_step_result(one, spec) for one, spec in zip(opened, specs, strict=True))
             following = page.following
@@ -117,7 +117,7 @@ class Run:
         settled = self._runtime.request("result_of", self.id, [step])[0]
         if settled is None:
             raise OperationTimeoutError(f"Step {step} of run {self.id} has not ended yet")
-        return to_value(self._runtime.open(self.id, [step], [settled])[0], self._specs[step], step)
+        return to_value(self._runtime.open(self.id, [step], [settled], self._specs)[0], self._specs[step], step)
 
     def stream(self) -> Iterator[tuple[int, TaskStepResult]]:
         """Yield index and result of each step as it ends."""
@@ -132,7 +132,7 @@ class Run:
             steps = [event.step for event in events if event.kind in ENDED]
             if steps:
                 settled = self._runtime.request("result_of", self.id, steps)
-                for step, opened in zip(steps, self._runtime.open(self.id, steps, settled), strict=True):
+                for step, opened in zip(steps, self._runtime.open(self.id, steps, settled, self._specs), strict=True):
                     yield step, to_step_result(opened, self._specs[step])
             if last:
                 return

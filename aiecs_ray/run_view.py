@@ -91,6 +91,14 @@ class ReplicaView:
     specs: set[str] = field(default_factory=set)
 
 
+class Start(NamedTuple):
+    """A replica was made."""
+
+    tool: str
+    start: float
+    end: float
+
+
 class Note(NamedTuple):
     """Something that happened beside the steps."""
 
@@ -124,6 +132,7 @@ class RunView:
         self.problems: list[Problem] = []
         self.replicas: dict[str, ReplicaView] = {}
         self.notes: deque[Note] = deque(maxlen=NOTES)
+        self.starts: deque[Start] = deque(maxlen=NOTES)
         self.outline: Outline | None = None
         self.timeline = Timeline()
 
@@ -221,6 +230,8 @@ class RunView:
             self.total = max(self.total, sum(data["counts"].values()))
             if self.missed:
                 self._correct(data["counts"])
+        elif event.kind is EventKind.REPLICA_STARTED:
+            self.starts.append(Start(str(data["tool"]), event.time - float(data["seconds"]), event.time))
         elif event.kind is EventKind.REPLICA_DIED:
             self.notes.append(Note(event.time, f"a replica of {data['tool']} died: {data.get('message', '')}"))
         elif event.kind is EventKind.BREAKER_OPENED:

@@ -35,6 +35,7 @@ class Attempt:
     """Called with done, total and message at each :func:`progress`."""
     user_id: str = ""
     task_id: str = ""
+    run: str = ""
     step: int | None = None
     calls: tuple[str, ...] = ()
     """The operations that led to this one, each called by the one before it; the last is this one itself."""

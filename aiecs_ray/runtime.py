@@ -30,7 +30,7 @@ from aiecs_ray.prepare import Preparer
 from aiecs_ray.proxies import Tools
 from aiecs_ray.quoting import shorten
 from aiecs_ray.registry import DEFAULT
-from aiecs_ray.results import Opened, open_all, to_value
+from aiecs_ray.results import Opened, note_failures, open_all, to_value
 from aiecs_ray.run import Run
 from aiecs_ray.run_options import Handle, Prepared, RunOptions, checked_mode
 from aiecs_ray.streaming import check_map, stream_map
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
-    from aiecs_ray.actors.coordinator import Answer
+    from aiecs_ray.actors.pages import Answer
     from aiecs_ray.backend import Link
     from aiecs_ray.config import Settings
     from aiecs_ray.definition import ToolDef
@@ -353,28 +353,31 @@ class Runtime(Controls):
 
     def execute(self, prepared: Prepared, watch: Watch | None = None) -> list[Opened]:
         """Run a request to its end, showing it with ``watch``; an interrupt cancels the run before it goes on."""
-        future = self.start_execute(prepared)
+        future: concurrent.futures.Future[Answer] | None = None
         opened: list[Opened] = []
         try:
+            future = self.start_execute(prepared, watched=watch is not None)
             answer = future.result() if watch is None else watch.until(future)
             opened = self.open_answer(answer, prepared)
-        except BaseException:
-            if not future.done():
+        except BaseException as error:
+            # An interrupt can come when the request has just been sent.
+            if isinstance(error, KeyboardInterrupt) if future is None else not future.done():
                 wind_up(self.cancel(prepared), f"{self.incarnation}-{prepared.request.token}")
             raise
         finally:
             if watch is not None:
                 watch.close(opened)
+                self._link.request("release", f"{self.incarnation}-{prepared.request.token}")
         return opened
 
     def cancel(self, prepared: Prepared) -> concurrent.futures.Future[Any]:
         """Cancel the run of a request whose answer is not there yet."""
         return self._link.request("cancel", f"{self.incarnation}-{prepared.request.token}")
 
-    def start_execute(self, prepared: Prepared) -> concurrent.futures.Future[Answer]:
-        """Send a request that is answered when the run has ended."""
+    def start_execute(self, prepared: Prepared, *, watched: bool = False) -> concurrent.futures.Future[Answer]:
+        """Send a request that is answered when the run has ended; one that is ``watched`` is kept until released."""
         with undisturbed(len(prepared.specs)):
-            return self._link.request("execute", prepared.request, self._new_tools(prepared))
+            return self._link.request("execute", prepared.request, self._new_tools(prepared), watched)
 
     def start(self, prepared: Prepared) -> Run:
         """Send a request that is answered when the run has begun."""
@@ -391,16 +394,17 @@ class Runtime(Controls):
             answer = self.request("execute", prepared.request, tuple(prepared.tools.values()))
         assert answer.page is not None
         page = answer.page
-        opened = self.open(answer.run, range(len(page.settled)), page.settled)
+        opened = self.open(answer.run, range(len(page.settled)), page.settled, prepared.specs)
         kept = page.following is not None or not all(is_small(settled.payload) for settled in page.settled)
         while page.following is not None:
             page = self.request("results", answer.run, page.following)
-            opened.extend(self.open(answer.run, range(len(opened), len(opened) + len(page.settled)), page.settled))
+            steps = range(len(opened), len(opened) + len(page.settled))
+            opened.extend(self.open(answer.run, steps, page.settled, prepared.specs))
         if kept:
             self._link.request("release", answer.run)
         return opened
 
-    def open(self, run: str, steps: Sequence[int], settled: Sequence[Settled]) -> list[Opened]:
+    def open(self, run: str, steps: Sequence[int], settled: Sequence[Settled], specs: Sequence[str]) -> list[Opened]:
         """Return the values and errors of some steps; a large value that was lost is made anew, if it may be."""
         opened = open_all(settled, self._link.fetch)
         lost = [place for place, one in enumerate(opened) if one.is_lost]
@@ -408,6 +412,7 @@ class Runtime(Controls):
             again = open_all(self.request("remake", run, [steps[place] for place in lost]), self._link.fetch)
             for place, one in zip(lost, again, strict=True):
                 opened[place] = one
+        note_failures(run, steps, opened, specs)
         return opened
 
     def request(self, method: str, *args: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from aiecs_ray.model import TaskStepResult
@@ -27,7 +27,7 @@ _STEP_AND_RESULT = 2
 _ALL_ARGUMENTS = 4
 
 
-async def follow(runtime: Runtime, run: Run) -> AsyncIterator[tuple[int, Opened]]:
+async def follow(runtime: Runtime, run: Run, specs: Sequence[str]) -> AsyncIterator[tuple[int, Opened]]:
     """Yield index and outcome of each step as it ends.
 
     Waiting takes no thread: a loop has few, and a run may take hours.
@@ -39,8 +39,9 @@ async def follow(runtime: Runtime, run: Run) -> AsyncIterator[tuple[int, Opened]
         steps = [event.step for event in events if event.kind in ENDED]
         if steps:
             settled = await asyncio.wrap_future(runtime.request_nowait("result_of", run.id, steps))
-            for step, opened in zip(steps, await asyncio.to_thread(runtime.open, run.id, steps, settled), strict=True):
-                yield step, opened
+            opened = await asyncio.to_thread(runtime.open, run.id, steps, settled, specs)
+            for step, one in zip(steps, opened, strict=True):
+                yield step, one
         if last:
             return
         number = events[-1].number + 1 if events else number

@@ -13,6 +13,8 @@ WORTH_A_REPLICA = 0.25
 PATIENCE = 0.1
 """Seconds for which work waits for a busy replica before another one is started, whatever it was expected to take."""
 MAX_CHUNK = 512
+LEAST_TURN, TURNS = 100, 50
+"""A chunk of many is at least so many operations where they are quick, and at most one so-many-th of what waits."""
 ASYNC_CHUNK = 128
 MOST_CALLS = 512
 """Calls that a replica with async operations holds at once; each may hold many operations, and takes a thread."""
@@ -213,16 +215,19 @@ def chunk_size(seconds: float | None, queued: int, replicas: int, target: float)
     """Return how many independent operations to send at once, so that they take about ``target`` seconds.
 
     Nothing measured: one. A chunk never takes more than a replica's share of half the queue, so that the replicas end
-    together.
+    together; and beyond ``LEAST_TURN`` operations not more than a fiftieth of that queue, however quick they are: who
+    comes while it waits stands behind two chunks of each replica, and those shall be few of all.
 
-    >>> chunk_size(None, 1000, 2, 0.05), chunk_size(0.00001, 1000, 2, 0.05), chunk_size(0.3, 1000, 2, 0.05)
-    (1, 250, 1)
+    >>> chunk_size(None, 1000, 2, 0.05), chunk_size(0.00001, 10_000, 2, 0.05), chunk_size(0.3, 1000, 2, 0.05)
+    (1, 100, 1)
     """
     if seconds is None:
         return 1
     by_time = int(target / max(seconds, target / MAX_CHUNK))
-    share = -(-queued // (2 * max(1, replicas)))
-    return max(1, min(by_time, share, MAX_CHUNK))
+    replicas = max(1, replicas)
+    share = -(-queued // (2 * replicas))
+    turn = max(LEAST_TURN, queued // (TURNS * replicas))
+    return max(1, min(by_time, share, turn, MAX_CHUNK))
 
 
 def calls_at_once(concurrency: int) -> int:

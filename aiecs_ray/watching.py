@@ -59,6 +59,9 @@ class Watch:
             concurrent.futures.wait((future,), timeout=quiet)
         while not future.done():
             self.tick(wait_for=future)
+        if self._is_due():
+            # Now, because the run may be released when its results are read.
+            self._catch_up(LAST)
         return future.result()
 
     def end(self) -> str:
@@ -90,15 +93,7 @@ class Watch:
         """
         if not self._is_due():
             return
-        deadline = time.monotonic() + patience
-        while not self._over and time.monotonic() < deadline:
-            self._ask()
-            if self._asked is None:
-                break
-            concurrent.futures.wait((self._asked,), timeout=patience)
-            if not self._asked.done():
-                break
-            self._take(self._asked)
+        self._catch_up(patience)
         counts = Counter(one.settled.status for one in opened)
         if counts:
             self.view.conclude(counts, time.time())
@@ -107,6 +102,18 @@ class Watch:
         shown, self._display = self._display, None
         if shown is not None:
             self._show(lambda: shown.close(self.view, time.time()))
+
+    def _catch_up(self, patience: float) -> None:
+        """Read what there is, up to the last event of the run."""
+        deadline = time.monotonic() + patience
+        while not self._over and time.monotonic() < deadline:
+            self._ask()
+            if self._asked is None:
+                return
+            concurrent.futures.wait((self._asked,), timeout=patience)
+            if not self._asked.done():
+                return
+            self._take(self._asked)
 
     def _is_due(self) -> bool:
         return self._display is not None or time.monotonic() >= self._quiet_until

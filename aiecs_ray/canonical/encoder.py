@@ -69,6 +69,16 @@ class Encoder:
         self._known[id(value)] = (value, depth, encoded)  # holding the value keeps its id from being used again
         return encoded
 
+    def items(self, values: tuple[Any, ...]) -> bytes:
+        """Return the encodings of the first items of a tuple, for :meth:`tuple_of`."""
+        return b"".join([self.encode(value, 1) for value in values])
+
+    def tuple_of(self, count: int, items: bytes, others: tuple[Any, ...]) -> bytes:
+        """Return the encoding of a tuple whose first ``count`` items were encoded before."""
+        parts = [b"t", (count + len(others)).to_bytes(8, "big"), items, *[self.encode(value, 1) for value in others]]
+        encoded = b"".join(parts)
+        return encoded if len(encoded) <= FOLD_ABOVE else _fold(encoded)
+
     def _sequence(self, tag: bytes, items: list[Any] | tuple[Any, ...], depth: int) -> bytes:
         parts = [tag, len(items).to_bytes(8, "big")]
         find, encode = _SCALARS.get, self.encode
@@ -90,12 +100,14 @@ class Encoder:
 
     def _dict(self, value: dict[Any, Any], depth: int) -> bytes:
         pairs = []
-        encode = self.encode
+        find, encode = _SCALARS.get, self.encode
         depth += 1
         key: object = None
         try:
             for key, item in list(value.items()):
-                pairs.append(encode(key, depth) + encode(item, depth))
+                name, scalar = find(id(type(key))), find(id(type(item)))
+                head = encode(key, depth) if name is None else name(key)
+                pairs.append(head + (encode(item, depth) if scalar is None else scalar(item)))
         except UnencodableError as error:
             error.steps.append(_step(key))
             raise

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiecs_ray.cli.ending import CommandError, ExitCode
 from aiecs_ray.cli.output import Output
+from aiecs_ray.cli.prints import kept_apart
 from aiecs_ray.config import Settings, named_cluster, user_history
 from aiecs_ray.connecting import connect
 from aiecs_ray.errors import InvalidConfigError
@@ -88,9 +89,7 @@ class Session:
         address = self.address or named_cluster() or ("auto" if existing else None)
         if address is None:
             self.output.note("starting a private local Ray; --address says which cluster to use instead")
-        # In this process tools print to its standard output, where only data belong.
-        aside = contextlib.redirect_stdout(sys.stderr) if address == "inprocess" else contextlib.nullcontext()
-        with aside, connect(address, settings=self.settings()) as rt, interruptible():
+        with kept_apart(), connect(address, settings=self.settings()) as rt, interruptible():
             yield rt
 
     @contextlib.contextmanager

@@ -10,7 +10,7 @@ from aiecs_ray.pictures.palette import look
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from aiecs_ray.run_view import RunView, StepView
+    from aiecs_ray.run_view import RunView, Start, StepView
 
 BY_STEP = 40
 """Steps up to which each has a row."""
@@ -116,7 +116,7 @@ def _picture(view: RunView, scale: _Scale, rows: int, content: Sequence[str]) ->
 
 
 def _by_step(view: RunView, scale: _Scale) -> str:
-    drawn = []
+    drawn = [_start(start, view, scale) for start in view.starts]
     for place in range(view.total):
         step = view.steps.get(place)
         if step is None:
@@ -128,6 +128,22 @@ def _by_step(view: RunView, scale: _Scale) -> str:
         drawn.extend(_bar(span, scale, place) for span in _spans(step, scale))
         drawn.append(_behind(step, scale, place))
     return _picture(view, scale, view.total, drawn)
+
+
+def _start(start: Start, view: RunView, scale: _Scale) -> str:
+    """Return a pale bar for a replica that was made, in the row of the first step that waited for it."""
+    waited = [
+        (step.bars[0].start if step.bars else step.since or scale.began, step.index)
+        for step in view.steps.values()
+        if step.spec.partition(".")[0] == start.tool and (step.bars or step.since is not None)
+    ]
+    first = min((one for one in waited if one[0] >= start.end - 0.01), default=None)
+    if first is None:
+        return ""
+    x = scale.x(start.start)
+    place = {"x": x, "y": _row(first[1]) + 8, "width": max(scale.x(start.end) - x, 1.0), "height": ROW - 16, "rx": 2}
+    title = f"a replica of {start.tool} was made: {duration(start.end - start.start)}"
+    return element("rect", {**place, "fill-opacity": "0.3"}, *_titled(title))
 
 
 def _spans(step: StepView, scale: _Scale) -> list[Span]:

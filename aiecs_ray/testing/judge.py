@@ -62,9 +62,11 @@ class _Verdict:
             else:
                 self._judge_step(step, settled)
         self._judge_deadline()
-        held = sum(one.size for one in self.run.settled if one is not None and not one.dropped)
+        ended = [one for one in self.run.settled if one is not None]
+        held = sum(one.size for one in ended if not one.dropped)
+        held += sum(one.error.size for one in ended if one.error is not None)
         if held != self.run.bytes:
-            self.broken(f"its results are {held} bytes, and it counts {self.run.bytes}")
+            self.broken(f"its results and errors are {held} bytes, and it counts {self.run.bytes}")
 
     def broken(self, text: str) -> None:
         self.world.broken(f"{self.run.id}: {text}")

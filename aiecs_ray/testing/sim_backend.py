@@ -49,6 +49,11 @@ class SimCache:
         await asyncio.sleep(self._delay())
         return self._cache.explain(parts, operation, key)
 
+    async def purge(self, tags: dict[str, str]) -> int:
+        """Delete the entries that carry all of ``tags``."""
+        await asyncio.sleep(self._delay())
+        return self._cache.purge(tags)
+
     def _delay(self) -> float:
         """Messages of one caller arrive in their order, so each waits for those before it."""
         now, world = self._world.loop.time(), self._world

@@ -110,7 +110,7 @@ class _Simulation:
                 if count:
                     self._world.broken(f"{count} {what} are left in the pool of {pool.spec.name}")
         if coordinator._runs:
-            self._world.broken(f"runs are left: {', '.join(coordinator._runs)}")
+            self._world.broken(f"runs are left: {', '.join(run.id for run in coordinator._runs)}")
         gates, table = coordinator._guards.gates, coordinator._guards.table
         for name, meter in (table._shared | table._meters).items():
             if gates.waiting(meter) or not meter.is_fresh(now + 1e6):

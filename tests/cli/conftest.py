@@ -40,7 +40,8 @@ class Kitchen:
         return n
 
     def shout(self) -> str:
-        print("\\x1b[2J" + "x" * 100_000)
+        for _ in range(20):
+            print("\\x1b[2J\\x1b[31m" + "x" * 2**20 + "\\r", end="")
         return "done"
 
     def cook(self) -> None:

@@ -182,10 +182,13 @@ def test_an_error_of_a_plan_names_file_line_and_step(command: Command) -> None:
 
 
 def test_what_a_tool_prints_does_not_disturb_the_document(command: Command) -> None:
-    done = command("run", "shout.yaml", "--json", "--quiet")
+    done = command("run", "shout.yaml", "--json")
 
     assert done.document["data"]["steps"][0]["result"] == "done"
-    assert "\x1b" not in done.out
+    assert len(done.out.splitlines()) == 1
+    assert "\x1b" not in done.err
+    assert "\r" not in done.err
+    assert 2**19 < len(done.err) < 2**20 + 1000
 
 
 def test_a_run_is_found_in_the_history_without_a_cluster(command: Command) -> None:

@@ -242,7 +242,7 @@ def _clock(world: World) -> None:
 
 
 async def _tidy(rt: Any) -> None:
-    rt._link._coordinator._expire_results()
+    rt._link._coordinator._runs.expire()
 
 
 @row(124, "history-cannot-be-written-runs-go-on-by-design")

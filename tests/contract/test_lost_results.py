@@ -8,8 +8,8 @@ import pytest
 
 import aiecs_ray
 from aiecs_ray import inprocess, operation
-from aiecs_ray.actors.coordinator import Coordinator
 from aiecs_ray.actors.remaking import ROUNDS
+from aiecs_ray.actors.run_table import RunTable
 from aiecs_ray.errors import ResultLostError
 from tests.contract.probes import Gate, Ledger, note, op, visit, visit_until_asked
 
@@ -202,7 +202,7 @@ def test_a_run_that_is_forgotten_lets_go_of_its_large_results(
     maker: Runtime, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs: list[run_actor.Run] = []
-    monkeypatch.setattr(Coordinator, "_forget", _noting(runs, Coordinator._forget))
+    monkeypatch.setattr(RunTable, "forget", _noting(runs, RunTable.forget))
     submitted = maker.submit([op("maker.make", ledger=ledger.path, letter="a")])
     assert submitted.result()[0].completed
 
@@ -213,9 +213,9 @@ def test_a_run_that_is_forgotten_lets_go_of_its_large_results(
 
 
 def _noting(runs: list[run_actor.Run], forget: Callable[..., None]) -> Callable[..., None]:
-    def noted(coordinator: Coordinator, run: run_actor.Run) -> None:
+    def noted(table: RunTable, run: run_actor.Run) -> None:
         runs.append(run)
-        forget(coordinator, run)
+        forget(table, run)
 
     return noted
 

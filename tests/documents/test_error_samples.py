@@ -298,7 +298,7 @@ async def test_the_messages_are_the_same_on_ray(
 ) -> None:
     ray_rt.register(shipped.get("pandas_tool").cls)
     executor = OperationExecutor(ToolExecutor(runtime=ray_rt), ExecutionUtils(), {})
-    caplog.set_level(logging.DEBUG, logger="aiecs_ray.executor")
+    caplog.set_level(logging.DEBUG, logger="aiecs_ray.results")
 
     missing, wrong = await executor.execute_parallel_operations(
         [{"operation": "pandas_tool.read_csv", "params": {"file_path": path}} for path in ("nonexistent_file.csv", 123)]

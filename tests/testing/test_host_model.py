@@ -64,7 +64,7 @@ def draw(seed: int) -> Script:
     for step in range(count):
         idempotent = not (once and rng.random() < 0.5)
         left_out = idempotent and rng.random() < 0.3
-        items.append(Item(step, 1, "repeatable" if idempotent else "once", step, (), idempotent, left_out))
+        items.append(Item(step, 1, "repeatable" if idempotent else "once", step, (), idempotent, left_out=left_out))
         questions = [_question(rng, count) for _ in range(rng.choice((0, 0, 1, 2)))]
         ending = rng.choice(("value", "value", "value", "large", "error", "obeys"))
         courses.append(Course(ending, rng.choice((0.0001, 0.0001, 0.01)), tuple(questions)))

@@ -57,6 +57,8 @@ def test_the_defaults_are_the_designs() -> None:
         "history_value_bytes": 65_536,
         "history_days": 30.0,
         "history_runs": 100_000,
+        "log_level": None,
+        "log_json": False,
         "metrics": True,
         "connect_timeout": 2.0,
     }

@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 
 import pytest
-from pictures import BEGAN, Story, view_of
 
 from aiecs_ray.digests import TOLD, digest
 from aiecs_ray.messages import EventKind
 from aiecs_ray.run_view import RunView
+from tests.unit.pictures import BEGAN, Story, view_of
 
 
 def busy(steps: int, seed: int) -> Story:

@@ -67,6 +67,54 @@ def limited(seconds: float | None) -> Turn:
     return Turn(math.inf if seconds is None else seconds)
 
 
+def test_nobody_new_waits_for_a_leader_that_was_parted_from(joins: Joins, soon: Soon) -> None:
+    run, later = Steps(), Steps()
+    joins.enter("key", run, 0)
+    joins.enter("key", run, 1)
+
+    joins.part(run, 0)
+    leads = joins.enter("key", later, 0)
+    again = joins.enter("key", run, 0)
+    waits = joins.enter("key", later, 1)
+
+    assert (leads, again, waits) == (True, True, False)
+    assert joins.completed(run, 0) == [(run, 1)]
+    assert joins.completed(later, 0) == [(later, 1)]
+    soon.run()
+    assert joins.waiting == 0
+
+
+def test_whoever_waits_for_a_parted_leader_goes_on_when_it_fails(joins: Joins, soon: Soon) -> None:
+    run = Steps()
+    joins.enter("key", run, 0)
+    joins.enter("key", run, 1)
+    joins.enter("key", run, 2)
+
+    joins.part(run, 1)
+    joins.part(run, 0)
+    joins.left(run, 0, failed=True)
+    soon.run()
+
+    assert run.taken_over == [1]
+    assert joins.enter("key", run, 1)
+    assert joins.completed(run, 1) == [(run, 2)]
+
+
+def test_a_leader_whose_key_has_changed_answers_those_who_wait_for_it(joins: Joins, soon: Soon) -> None:
+    run = Steps()
+    joins.enter("one", run, 0)
+    joins.enter("one", run, 1)
+    joins.enter("one", run, 2)
+    joins.left(run, 0, failed=True)
+    soon.run()
+
+    leads = joins.enter("two", run, 1)
+
+    assert leads
+    assert joins.completed(run, 1) == [(run, 2)]
+    assert joins.waiting == 0
+
+
 def test_the_first_one_runs_and_the_others_wait(joins: Joins) -> None:
     run = Steps()
 

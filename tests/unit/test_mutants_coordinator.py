@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aiecs_ray.actors.cache import Cache
-from aiecs_ray.actors.coordinator import READING, Coordinator
+from aiecs_ray.actors.coordinator import Coordinator
+from aiecs_ray.actors.run_table import READING
 from aiecs_ray.backend import ReplicaDied
 from aiecs_ray.config import Settings
 from aiecs_ray.errors import BusyError, ResultExpiredError
@@ -158,10 +159,10 @@ async def test_a_finished_run_is_forgotten_when_its_time_is_over(coordinator: Co
     await coordinator.cancel(runs[0])
 
     clock.now += SETTINGS.result_ttl - 1
-    coordinator._expire_results()
+    coordinator._runs.expire()
     kept = (await coordinator.status(runs[0])).status
     clock.now += 2
-    coordinator._expire_results()
+    coordinator._runs.expire()
 
     assert kept == "cancelled"
     with pytest.raises(ResultExpiredError):
@@ -171,15 +172,15 @@ async def test_a_finished_run_is_forgotten_when_its_time_is_over(coordinator: Co
 async def test_results_beyond_the_budget_stay_while_somebody_reads_them(coordinator: Coordinator, clock: Clock) -> None:
     run_id = (await submit(coordinator, request("1")))[0]
     await coordinator.cancel(run_id)
-    coordinator._runs[run_id].bytes = 5000
+    coordinator._runs.named(run_id).bytes = 5000
     asked = []
 
     for _ in range(3):
         clock.now += READING / 2
-        coordinator._expire_results()
+        coordinator._runs.expire()
         asked.append((await coordinator.status(run_id)).ended)
     clock.now += READING + 1
-    coordinator._expire_results()
+    coordinator._runs.expire()
 
     assert asked == [1] * 3
     with pytest.raises(ResultExpiredError):

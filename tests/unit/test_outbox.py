@@ -34,6 +34,10 @@ class Link:
         self.arrived.append(("explain", parts.version, operation, key))
         return {}
 
+    async def purge(self, tags: dict[str, str]) -> int:
+        self.arrived.append(("purge", tags))
+        return 0
+
 
 @pytest.fixture
 def link() -> Link:

@@ -1,15 +1,15 @@
-"""Cards, timelines, graphs, reports and traces: complete, bounded, and never more than text where a user named something."""
+"""Cards, timelines, graphs, reports and traces: complete, bounded, and of what a user named never more than text."""
 
 from __future__ import annotations
 
 import html.parser
+import itertools
 import json
 import re
 import xml.etree.ElementTree as ET
 from typing import Any
 
 import pytest
-from pictures import BEGAN, Story
 
 from aiecs_ray.messages import EventKind
 from aiecs_ray.outlines import Outline, Vertex
@@ -22,6 +22,7 @@ from aiecs_ray.pictures.page import page
 from aiecs_ray.pictures.palette import LOOKS
 from aiecs_ray.pictures.trace import trace
 from aiecs_ray.run_view import StepView
+from tests.unit.pictures import BEGAN, Story
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&\x1b[31m\x00"
 NOW = BEGAN + 100
@@ -344,7 +345,7 @@ def test_entries_of_one_row_of_a_trace_never_overlap() -> None:
             rows.setdefault((one["pid"], one["tid"]), []).append((one["ts"], one["ts"] + one["dur"]))
 
     for spans in rows.values():
-        assert all(first[1] <= second[0] + 1 for first, second in zip(spans, spans[1:], strict=False))
+        assert all(first[1] <= second[0] + 1 for first, second in itertools.pairwise(spans))
 
 
 def test_a_trace_says_how_many_events_it_lacks() -> None:

@@ -11,9 +11,9 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from aiecs_ray import packing
-from aiecs_ray.masking import names_secret
+from aiecs_ray.masking import mask, names_secret
 from aiecs_ray.packing import Slot
-from aiecs_ray.previews import LIMIT, Preview, mask, preview
+from aiecs_ray.previews import LIMIT, Preview, preview
 
 
 class Account(BaseModel):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from pictures import BEGAN, Story
 
 from aiecs_ray.digests import Digest
 from aiecs_ray.messages import EventKind
 from aiecs_ray.run_view import DETAIL, PROBLEMS, RunView
 from aiecs_ray.timelines import LANES, STRETCHES, Timeline
+from tests.unit.pictures import BEGAN, Story
 
 
 def test_a_run_that_has_not_begun_is_nothing_yet() -> None:

@@ -350,8 +350,10 @@ def random_pool(rng: random.Random, key: str) -> PoolView:
         (0.05, 1000, 2, 1),
         (0.025, 1000, 2, 2),
         (0.001, 1000, 2, 50),
-        (0.00001, 1000, 2, 250),
-        (0.00001, 1000, 0, 500),
+        (0.00001, 1000, 2, 100),
+        (0.00001, 100, 0, 50),
+        (0.00001, 10_000, 2, 100),
+        (0.00001, 40_000, 2, 400),
         (0.0, 100_000, 2, MAX_CHUNK),
         (0.001, 10, 2, 3),
         (0.001, 1, 2, 1),
@@ -372,6 +374,13 @@ def test_a_chunk_has_one_operation_at_least_and_a_fair_share_at_most(
 
     assert 1 <= size <= max(1, min(MAX_CHUNK, -(-queued // (2 * max(1, replicas)))))
     assert size == 1 or (seconds is not None and size * seconds <= target * (1 + 1e-9))
+
+
+def test_what_is_sent_of_ten_thousand_quick_operations_is_less_than_a_twentieth_of_them() -> None:
+    calls_of_a_replica = 2
+
+    for replicas in (1, 2):
+        assert replicas * calls_of_a_replica * chunk_size(0.000_001, 10_000, replicas, 0.05) < 0.05 * 10_000
 
 
 def test_an_estimate_follows_what_is_measured() -> None:
