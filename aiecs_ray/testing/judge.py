@@ -163,12 +163,12 @@ class _Verdict:
 
     def _is_remade_badly(self) -> bool:
         """Whether something went wrong while results of this run were made anew."""
-        return any(
-            record.how != "value" or record.replica.dead
-            for (run_id, _), records in self.world.bodies.items()
-            if run_id.startswith(f"{self.run.id}/")
-            for record in records
-        )
+        mine, world = f"{self.run.id}/", self.world
+        bodies = [record for (run, _), records in world.bodies.items() if run.startswith(mine) for record in records]
+        sent = [key for key in world.sendings if key[0].startswith(mine)]
+        died = any(sending.replica.dead for key in sent for sending in world.sendings[key])
+        limited = any(world.policy(*key).deadline is not None for key in sent)
+        return died or limited or any(record.how != "value" for record in bodies)
 
     def _tool_is(self, policy: Policy, *constructors: str) -> bool:
         return any(
