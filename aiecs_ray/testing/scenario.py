@@ -233,9 +233,13 @@ class _Draw:
         if self.chance(0.5):
             # Many steps of few operations make chunks and long chains.
             policies = tuple(rng.sample(policies, min(len(policies), rng.choice((1, 2)))))
+        # Steps of one tool that hand results on to the next one make chains whose results need not leave a replica.
+        linked = self.chance(0.15)
+        if linked:
+            policies = tuple(one.policy for one in rng.choice(self.tools).operations)
         count = rng.choice((1, 2, 3, 4, 5, 6, 8, 8, 12, 30))
-        mode: Mode = rng.choice(_MODES)
-        steps = self._steps(count, policies, in_order=mode == "sequence")
+        mode: Mode = "sequence" if linked else rng.choice(_MODES)
+        steps = self._steps(count, policies, in_order=mode == "sequence", linked=linked)
         keeps: tuple[Any, ...] = ("all", "all", "last", tuple(n for n in range(count) if self.chance(0.3)))
         bounded = self.faults.hang and self.chance(0.5)
         objects = tuple(rng.randrange(5) for _ in range(2))
@@ -248,7 +252,7 @@ class _Draw:
             user_id=rng.choice(("", "u1", "u2")),
             task_id=rng.choice(("", "t1")),
             stop_on_failure=self.chance(0.3),
-            keep=rng.choice(keeps),
+            keep="last" if linked else rng.choice(keeps),
             deadline=rng.choice((0.2, 1.0, 5.0)) if bounded or self.chance(0.1) else None,
             limits=rng.choice(self.gates) if self.gates and self.chance(0.8) else Limits(),
             client=client,
@@ -266,14 +270,13 @@ class _Draw:
             poisoned=poisoned,
         )
 
-    def _steps(self, count: int, policies: tuple[Policy, ...], *, in_order: bool) -> tuple[Step, ...]:
+    def _steps(self, count: int, policies: tuple[Policy, ...], *, in_order: bool, linked: bool) -> tuple[Step, ...]:
         rng = self.rng
         order = list(range(count))
         if not in_order and self.chance(0.3):
             rng.shuffle(order)
         position = {index: place for place, index in enumerate(order)}
         dense, repeated = rng.choice((0.0, 0.0, 0.15, 0.4)), self.chance(0.3)
-        linked = self.chance(0.25)
         steps = []
         for index in range(count):
             before = [one for one in range(count) if position[one] < position[index]]
