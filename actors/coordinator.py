@@ -128,9 +128,17 @@ class Coordinator:
         for spec in specs:
             self._learn(spec)
 
+    async def unregister(self, name: str) -> bool:
+        """Forget a tool, for all clients; runs that have begun keep it. Return whether there was one."""
+        return self._pools.unregister(name)
+
     async def tools(self) -> list[ToolSpec]:
-        """Return every tool that any client registered."""
+        """Return every tool that any client registered, as it is now."""
         return self._pools.specs()
+
+    async def tool_keys(self) -> dict[str, str]:
+        """Return the key of every tool by its name: another one is another version."""
+        return {spec.name: spec.key for spec in self._pools.specs()}
 
     async def clear_tools(self, names: Sequence[str] | None = None) -> int:
         """Stop the replicas of tools after their present work, and return how many; they are made again when needed."""

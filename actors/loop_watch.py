@@ -28,11 +28,13 @@ def watch_loop(loop: asyncio.AbstractEventLoop, running: Callable[[], Sequence[s
             except RuntimeError:
                 return  # it was closed
             if not answered.wait(PATIENCE):
-                _log.warning(
-                    "An event loop is blocked (running: %s): an async operation works or waits without await; "
-                    "make it a plain method, or use asyncio.to_thread",
-                    ", ".join(sorted(set(running()))) or "nothing",
-                )
+                # Where nothing runs the machine is too busy, and no tool is to blame.
+                if blamed := ", ".join(sorted(set(running()))):
+                    _log.warning(
+                        "An event loop is blocked (running: %s): an async operation works or waits without await; "
+                        "make it a plain method, or use asyncio.to_thread",
+                        blamed,
+                    )
                 answered.wait()
 
     threading.Thread(target=watch, name="loop watch", daemon=True).start()

@@ -36,7 +36,7 @@ class Pool:
         self.runs: dict[str, Run] = {}
         """Runs that wait for replicas of this tool, or did."""
         self.replaced = False
-        """Another version has its name now."""
+        """Another version has its name now, or it was unregistered."""
         self.users: set[str] = set()
         """Open runs with steps of this version."""
         self.made_way = -math.inf

@@ -64,9 +64,17 @@ class Pools:
         """Return whether a tool was registered."""
         return key in self._pools
 
+    def unregister(self, name: str) -> bool:
+        """Drain a tool's replicas and offer it no more; return whether there was one."""
+        present = [pool for pool in self._pools.values() if pool.spec.name == name and not pool.replaced]
+        for pool in present:
+            pool.replaced = True
+        self._scaler.soon()
+        return bool(present)
+
     def specs(self) -> list[ToolSpec]:
-        """Return every registered tool."""
-        return [pool.spec for pool in self._pools.values()]
+        """Return every registered tool, in its present version."""
+        return [pool.spec for pool in self._pools.values() if not pool.replaced]
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return per tool name: replicas, busy ones, waiting steps."""

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, Retrying, stop_after_attempt, wait_exponential
 
-from aiecs_ray.errors import AiecsError, OperationTimeoutError, RetryExhaustedError
+from aiecs_ray.errors import AiecsError, InvalidInputError, OperationTimeoutError, RetryExhaustedError
 from aiecs_ray.failures import text_of, type_names
 from aiecs_ray.messages import ErrorInfo, RetryOptions
+from aiecs_ray.quoting import shorten
 from aiecs_ray.retry import is_named, is_transient
 
 logger = logging.getLogger("aiecs.execution_utils")
@@ -199,6 +200,19 @@ def _what_failed(state: RetryCallState) -> str:
     assert state.outcome is not None
     error = state.outcome.exception()
     return text_of(error) if error is not None else "the result was refused by retry_if_result"
+
+
+def check_callable(func: object) -> None:
+    """Raise unless ``func`` can be called.
+
+    Raises:
+        InvalidInputError: it cannot; a coroutine, which is what calling an async function gave, is ended.
+    """
+    if inspect.iscoroutine(func):
+        func.close()
+        raise InvalidInputError("func must be callable: pass the function itself, not its coroutine")
+    if not callable(func):
+        raise InvalidInputError(f"func must be callable, got {shorten(func)}")
 
 
 def is_async(func: Callable[..., Any]) -> bool:

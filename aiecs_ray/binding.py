@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
+from aiecs_ray import param_names
 from aiecs_ray.definition import SYSTEM_NAMES, OperationDef, ToolDef, describe
 from aiecs_ray.errors import InvalidParamsError, OperationNotFoundError
 from aiecs_ray.hints import adapter, parameter_hints
@@ -72,7 +73,7 @@ class Binder:
         for name, value in zip(_CONTEXT_NAMES, (user_id, task_id), strict=True):
             if value and name in plan.names and name not in arguments:
                 arguments[name] = value
-        _check_missing(plan.operation, arguments)
+        _check_missing(plan.operation, arguments, params)
         if plan.validators:
             _coerce(plan, arguments)
         return arguments
@@ -107,9 +108,7 @@ class Binder:
         if (operation.name, name) in self._warned:
             return
         self._warned.add((operation.name, name))
-        _log.warning(
-            "%s has no parameter %r: the value was dropped%s", operation.spec, shorten(name), _hint(name, operation)
-        )
+        _log.warning("%s", param_names.left_out(operation.spec, name, _declared(operation)))
 
 
 def check_names(
@@ -138,18 +137,13 @@ def check_names(
         if unknown:
             raise _unknown(operation, unknown)
     filled = [name for name, value in zip(_CONTEXT_NAMES, (user_id, task_id), strict=True) if value]
-    _check_missing(operation, given | dict.fromkeys(filled))
+    _check_missing(operation, given | dict.fromkeys(filled), given)
 
 
-def _check_missing(operation: OperationDef, given: Mapping[str, Any]) -> None:
+def _check_missing(operation: OperationDef, given: Mapping[str, Any], sent: Iterable[str]) -> None:
     missing = [name for name in operation.required if name not in given]
-    if not missing:
-        return
-    there = ", ".join(name for name in given if name in operation.names) or "none"
-    word = "parameter" if len(missing) == 1 else "parameters"
-    raise _refused(
-        operation, f"missing {word} {', '.join(map(repr, missing))} (given: {there}; it takes {_takes(operation)})"
-    )
+    if missing:
+        raise _located(operation, param_names.missing(operation.spec, missing, sent, _declared(operation)))
 
 
 def _coerce(plan: _Plan, arguments: dict[str, Any]) -> None:
@@ -187,25 +181,18 @@ def _quoted(name: str, location: tuple[int | str, ...], value: object, secrets: 
 
 
 def _unknown(operation: OperationDef, unknown: list[str]) -> InvalidParamsError:
-    word = "parameter" if len(unknown) == 1 else "parameters"
-    shown = ", ".join(repr(shorten(name)) for name in unknown)
-    return _refused(operation, f"unknown {word} {shown}{_hint(unknown[0], operation)} (it takes {_takes(operation)})")
+    return _located(operation, param_names.unknown(operation.spec, unknown, _declared(operation)))
 
 
-def _hint(name: str, operation: OperationDef) -> str:
-    near = nearest(name, operation.names, 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _takes(operation: OperationDef) -> str:
-    texts = [
-        parameter.name if parameter.required else f"{parameter.name}={parameter.default}"
-        for parameter in operation.parameters
-    ]
-    return ", ".join(texts) or "no parameters"
+def _declared(operation: OperationDef) -> list[str]:
+    return [parameter.name for parameter in operation.parameters]
 
 
 def _refused(operation: OperationDef, problem: str) -> InvalidParamsError:
-    error = InvalidParamsError(f"{operation.spec}: {problem}")
+    return _located(operation, f"{operation.spec}: {problem}")
+
+
+def _located(operation: OperationDef, text: str) -> InvalidParamsError:
+    error = InvalidParamsError(text)
     error.locate(operation=operation.spec)
     return error

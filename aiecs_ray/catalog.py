@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from aiecs_ray import keys
 from aiecs_ray.errors import InvalidToolError, OperationNotFoundError, ToolNotFoundError, UncacheableValueError
@@ -14,7 +14,7 @@ from aiecs_ray.quoting import nearest
 from aiecs_ray.shipping import ship
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from aiecs_ray.definition import OperationDef, ToolDef
     from aiecs_ray.registry import Registry
@@ -48,7 +48,7 @@ class Catalog:
     Args:
         registry: the tools of this process.
         runtime_env: what is sent along with them.
-        remote: asks the coordinator which tools there are.
+        remote: asks the coordinator which tools there are; ``"tools"`` whole, ``"tool_keys"`` by name.
         upload: puts the local files of a runtime_env where replicas find them.
     """
 
@@ -56,7 +56,7 @@ class Catalog:
         self,
         registry: Registry,
         runtime_env: Mapping[str, Any] | None,
-        remote: Callable[[], Sequence[ToolSpec]],
+        remote: Callable[[Literal["tools", "tool_keys"]], Any],
         upload: Callable[[dict[str, Any]], dict[str, Any]],
     ) -> None:
         self.registry = registry
@@ -89,11 +89,22 @@ class Catalog:
                 spec = to_spec(definition, self.runtime_env, self._upload)
                 known = self._local[name] = (definition, spec, _infos(spec))
             return known[1], known[2]
-        if name not in self._remote:
-            self._remote = {spec.name: (spec, _infos(spec)) for spec in self._ask()}
-        if name not in self._remote:
-            raise ToolNotFoundError(name, "", nearest(name, (*self.registry.names(), *self._remote)))
+        # Its owner may have changed it since, or taken it away: changed code never runs as the old.
+        present = self._ask("tool_keys")
+        if name in present and (name not in self._remote or self._remote[name][0].key != present[name]):
+            self._remote = {spec.name: (spec, _infos(spec)) for spec in self._ask("tools")}
+        if name not in present or name not in self._remote:
+            raise ToolNotFoundError(name, "", nearest(name, (*self.registry.names(), *present)))
         return self._remote[name]
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all tools, this process's and those of others, sorted."""
+        return tuple(sorted({*self.registry.names(), *self._ask("tool_keys")}))
+
+    def owns(self, tool: ToolSpec) -> bool:
+        """Whether this process registered a tool, and did not only find it with the coordinator."""
+        known = self._local.get(tool.name)
+        return known is not None and known[1].key == tool.key
 
 
 def to_spec(

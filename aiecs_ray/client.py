@@ -24,7 +24,7 @@ class Client(Protocol):
     catalog: Catalog
     registry: Registry
 
-    def call(self, operation: str, params: dict[str, Any] | None = None) -> Any:
+    def call(self, operation: str, params: dict[str, Any] | str | None = None) -> Any:
         """Run one operation and return its value."""
 
     incarnation: str
@@ -66,6 +66,9 @@ class Client(Protocol):
 
     def open(self, run: str, steps: Sequence[int], settled: Sequence[Settled], specs: Sequence[str]) -> list[Opened]:
         """Return the values and errors of some steps of a run; ``specs`` are those of all its operations."""
+
+    def abandon(self, prepared: Prepared) -> None:
+        """End the run of a request, and forget it with its results; does not wait."""
 
     def cancel(self, prepared: Prepared) -> concurrent.futures.Future[Any]:
         """Cancel the run of a request whose answer is not there yet."""

@@ -122,6 +122,9 @@ class ToolDef:
     options: ToolOptions
     operations: Mapping[str, OperationDef]
 
+    def __repr__(self) -> str:
+        return f"<tool {self.name}: {', '.join(self.operations)}>"
+
     @cached_property
     def version(self) -> str:
         """The code version: the author's, or one made from the source.
@@ -361,6 +364,20 @@ def _shown(default: object) -> str:
     if type(default) in _SHOWN:
         return reprlib.repr(default)
     return default.__qualname__ if isinstance(default, type) else f"a value of type {type(default).__name__}"
+
+
+def check_complete(tool: ToolDef) -> None:
+    """Raise InvalidToolError where the constructor needs arguments that ``config`` does not give."""
+    try:
+        signature = inspect.signature(tool.cls)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(**tool.options.config)
+    except TypeError as error:
+        raise InvalidToolError(
+            f"{label(tool.cls)} cannot be constructed: {error}; give its constructor's arguments as config={{...}}"
+        ) from None
 
 
 def _check_config(cls: type, options: ToolOptions) -> None:

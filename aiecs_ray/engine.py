@@ -25,6 +25,7 @@ from aiecs_ray.model import TaskStatus, TaskStepResult
 from aiecs_ray.operation import check_params, parse_operations, seconds, split_spec
 from aiecs_ray.quoting import shorten
 from aiecs_ray.templates import fill_inputs
+from aiecs_ray.tool_executor import UNSAID, take
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -266,13 +267,14 @@ class ContextExecutor(IAsyncContextExecutor):
         if self._given is None and isinstance(executor, OperationExecutor):
             await executor.__aexit__(exc_type, exc_val, exc_tb)
 
-    async def execute_in_context(self, operation: str, **params: Any) -> Any:
+    async def execute_in_context(self, operation: str = UNSAID, /, **params: Any) -> Any:
         """Run ``"tool.op"`` and return its result.
 
         Raises:
             RuntimeUnavailableError: outside ``async with``.
             ValueError, AttributeError, TimeoutError, ExecutionError: as :meth:`OperationExecutor.execute_operation`.
         """
+        (operation,) = take(params, operation=operation)
         if self._executor is None:
             raise RuntimeUnavailableError("the executor is closed; use it inside 'async with'")
         call = asyncio.ensure_future(self._executor.execute_operation(operation, {**self._ids, **params}))
@@ -294,8 +296,15 @@ def _order(input_data: Any, context: Any) -> _Order:
 
 
 def _parse(task: Any, index: int) -> tuple[Any, Any, Any]:
-    if type(task) is not dict or "task_name" not in task or not task.keys() <= _TASK_KEYS:
-        text = f"task {index} must be a dict of {', '.join(sorted(_TASK_KEYS))}, got {shorten(task)}"
+    problem = None
+    if type(task) is not dict:
+        problem = f"got {shorten(task)}"
+    elif unknown := [key for key in task if key not in _TASK_KEYS]:
+        problem = f"got the key {shorten(unknown[0])!r}"
+    elif "task_name" not in task:
+        problem = "the key 'task_name' is missing"
+    if problem is not None:
+        text = f"task {index} must be a dict of {', '.join(sorted(_TASK_KEYS))}; {problem}"
         raise InvalidOperationsError(text).locate(index=index)
     context = task.get("context", {})
     if task.get("executor") is not None and isinstance(context, dict):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from aiecs_ray.quoting import shorten
+
 
 class AiecsError(Exception):
     """The root of the tree.
@@ -23,4 +25,16 @@ class AiecsError(Exception):
             self.operation = operation
         if index is not None:
             self.index = index
+        return self
+
+    def place(self, operation: str | None, index: int, total: int) -> AiecsError:
+        """Record which operation of a list is wrong, and return the error itself.
+
+        A traceback shows the place as a note, where there are several; ``str()`` stays what it is.
+        """
+        self.locate(operation=operation, index=index)
+        name = f" ({shorten(operation)})" if operation else ""
+        note = f"at operation {index}{name}"
+        if total > 1 and note not in getattr(self, "__notes__", ()):
+            self.add_note(note)
         return self

@@ -58,6 +58,8 @@ pickling between processes with every field intact.
 
 from __future__ import annotations
 
+import re
+
 from aiecs_ray.error_base import AiecsError
 from aiecs_ray.input_errors import (
     DSLEvaluationError,
@@ -136,6 +138,9 @@ __all__ = [
     "UncacheableValueError",
     "UpstreamFailedError",
 ]
+
+
+_RUN_ID = re.compile(r"[A-Za-z0-9]+-[0-9a-f]{16}", re.ASCII)
 
 
 class ExecutionError(AiecsError):
@@ -326,4 +331,6 @@ class RunLostError(RuntimeUnavailableError):
         self.run_id = run_id
 
     def __str__(self) -> str:
+        if _RUN_ID.fullmatch(self.run_id) is None:
+            return f"Run {shorten(self.run_id)!r} never was: a run's id has another form (run.id)"
         return f"Run {shorten(self.run_id)!r} was lost: the coordinator that held it was restarted; submit it again"

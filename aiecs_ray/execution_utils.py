@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
-from aiecs_ray import keys
+from aiecs_ray import attempts, keys
 from aiecs_ray.attempts import AttemptTimeoutError, RetryStrategy, Slots, Tally, most_exact, name_of, run_within
 from aiecs_ray.config import ENV_FILE, ExecutionUtilsConfig
 from aiecs_ray.errors import InvalidInputError, OperationTimeoutError
@@ -156,7 +156,7 @@ class ExecutionUtils(OperationBreakers, ICacheProvider):
 
     def lookup(self, cache_key: str) -> tuple[bool, Any]:
         """Return (True, value) or (False, None): a cached None is a hit (contradiction C-25)."""
-        hit, value = self._cache.lookup(cache_key)
+        hit, value = self._cache.lookup(cache_key) if isinstance(cache_key, str) else (False, None)
         logger.debug("cache %s: %s", "hit" if hit else "miss", cache_key)
         return hit, value
 
@@ -266,6 +266,7 @@ class ExecutionUtils(OperationBreakers, ICacheProvider):
         Raises:
             OperationTimeoutError: the last attempt took too long; it is a ``TimeoutError``.
             RetryExhaustedError: every attempt failed with an error that may pass; the last one is its cause.
+            InvalidInputError: ``func`` cannot be called; its coroutine is no function.
         """
         return await self.call(func, args, kwargs, timeout=timeout)
 
@@ -283,6 +284,7 @@ class ExecutionUtils(OperationBreakers, ICacheProvider):
 
         The deadline is for all attempts and the waits between them; the last attempt's error is its cause (C-29).
         """
+        attempts.check_callable(func)
         seconds, text = self._limit(operation_type, name_of(func), timeout)
         name = operation_type or name_of(func)
         failures: list[Exception] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import threading
@@ -13,33 +12,25 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from aiecs_ray.collector import undisturbed
 from aiecs_ray.config import ExecutorConfig
 from aiecs_ray.context import Context
-from aiecs_ray.errors import (
-    AiecsError,
-    ExecutionError,
-    InvalidInputError,
-    InvalidOperationsError,
-    InvalidParamsError,
-    ReferenceRangeError,
-    UpstreamFailedError,
-)
+from aiecs_ray.errors import AiecsError, ExecutionError, InvalidParamsError, ReferenceRangeError, UpstreamFailedError
 from aiecs_ray.execution_utils import ExecutionUtils
+from aiecs_ray.executor_parts import cache_stats, check_parts, context_of, context_of_list, retries_of, timeouts_of
 from aiecs_ray.injected import Injection
 from aiecs_ray.interfaces import IOperationExecutor
-from aiecs_ray.messages import Limits, RetryOptions
-from aiecs_ray.operation import check_params, parse_operations
-from aiecs_ray.quoting import shorten
+from aiecs_ray.messages import Limits
+from aiecs_ray.operation import parse_operations
 from aiecs_ray.results import to_error, to_step_result, to_value
 from aiecs_ray.run_options import Prepared, RunOptions
 from aiecs_ray.saving import follow, saver
 from aiecs_ray.templates import extract_tool_calls
 from aiecs_ray.tool_calls import ToolCalls, to_operations
 from aiecs_ray.tool_executor import ToolExecutor
+from aiecs_ray.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from types import TracebackType
 
-    from aiecs_ray.actors.pages import Answer
     from aiecs_ray.interfaces import ICacheProvider, IToolExecutor, IToolProvider
     from aiecs_ray.model import TaskStepResult
     from aiecs_ray.proxies import ToolProxy
@@ -73,6 +64,7 @@ class OperationExecutor(IOperationExecutor):
 
     Raises:
         InvalidConfigError: the configuration has an unknown name or a bad value.
+        InvalidInputError: another argument cannot be what it is given as; the message names it.
     """
 
     def __init__(  # noqa: PLR0913  # the documents' three, and what can be injected
@@ -85,14 +77,18 @@ class OperationExecutor(IOperationExecutor):
         tool_provider: IToolProvider | None = None,
         cache_provider: ICacheProvider | None = None,
     ) -> None:
+        parts = {"runtime": runtime, "tool_provider": tool_provider, "cache_provider": cache_provider}
+        check_parts(config, tool_executor=tool_executor, execution_utils=execution_utils, **parts)
         self.config: dict[str, Any] = {**ExecutorConfig().model_dump(), **(config or {})}
         self._check_config()
         self.execution_utils = ExecutionUtils() if execution_utils is None else execution_utils
-        own = tool_executor if isinstance(tool_executor, ToolExecutor) else ToolExecutor(runtime=runtime)
+        # By its class: a mock made for ToolExecutor only says that it is one.
+        given = issubclass(type(tool_executor), ToolExecutor)
+        own: Any = tool_executor if given else ToolExecutor(runtime=runtime)
         self.tool_executor: IToolExecutor = own if tool_executor is None else tool_executor
         if runtime is not None:
             own.use(runtime)
-        self._own = own
+        self._own: ToolExecutor = own
         self._injection: Injection | None = None
         if tool_provider is not None or cache_provider is not None or self.tool_executor is not own:
             self._injection = Injection(
@@ -123,7 +119,7 @@ class OperationExecutor(IOperationExecutor):
             TimeoutError: it ran out of time.
             OperationFailedError: the tool raised; text "Error executing {operation}: {its message}".
         """
-        context = _context([params])
+        context = context_of([params])
         try:
             prepared = await self._prepare([{"operation": operation_spec, "params": params}], context=context)
         except AiecsError:
@@ -142,7 +138,7 @@ class OperationExecutor(IOperationExecutor):
         prepared = await self._prepare(
             operations,
             mode="batch",
-            context=_context(_params_of(operations)),
+            context=context_of_list(operations),
             limits=self._limits(),
             context_results=context_results,
             tolerate=CONCURRENT_ITEM_ERRORS,
@@ -168,8 +164,10 @@ class OperationExecutor(IOperationExecutor):
         seconds for the whole list; with it, an attempt has no limit of its own unless its operation says so.
 
         Raises:
-            ValueError: an operation is malformed, or a reference can never resolve; nothing has run (C-04).
+            ValueError: an operation is malformed, a reference can never resolve, or ``save_callback`` takes neither two
+                nor four arguments; nothing has run (C-04).
         """
+        save = None if save_callback is None else saver(save_callback, user_id, task_id)
         tolerate = ITEM_ERRORS if self._check_config().strict_references else CONCURRENT_ITEM_ERRORS
         prepared = await self._prepare(
             operations,
@@ -180,7 +178,6 @@ class OperationExecutor(IOperationExecutor):
             deadline=deadline,
             tolerate=tolerate,
         )
-        save = None if save_callback is None else saver(save_callback, user_id, task_id)
         return await self._execute(prepared, lambda opened: list(map(to_step_result, opened, prepared.specs)), save)
 
     async def execute_parallel_operations(
@@ -191,7 +188,7 @@ class OperationExecutor(IOperationExecutor):
         prepared = await self._prepare(
             operations,
             mode="parallel",
-            context=_context(_params_of(operations)),
+            context=context_of_list(operations),
             context_results=context_results,
             tolerate=CONCURRENT_ITEM_ERRORS,
         )
@@ -203,15 +200,18 @@ class OperationExecutor(IOperationExecutor):
         return await self._execute(prepared, lambda opened: list(map(result, opened, prepared.specs, count())))
 
     async def batch_tool_calls(
-        self, tool_calls: list[dict[str, Any]], tool_executor_func: Callable[..., Awaitable[Any]] | None = None
+        self, tool_calls: list[dict[str, Any]], tool_executor_func: Callable[..., Any] | None = None
     ) -> list[Any]:
         """Run calls ``{"tool": name, "params": {...}}``; return a value or an exception for each.
 
-        The operation is named by the tool, ``"tool.op"``, or by ``params["op"]``. With ``tool_executor_func``,
-        ``await tool_executor_func(tool, params)`` runs each call here, within the same rate, batch size and cache.
+        The operation is named by the tool, ``"tool.op"``, by ``params["op"]``, or by its name in the JSON forms; calls
+        may have the forms of OpenAI, Anthropic and MCP. With ``tool_executor_func``, ``tool_executor_func(tool,
+        params)``, async or not, runs each call here, within the same rate, batch size and cache; one that is not async
+        holds up the event loop.
         """
         if tool_executor_func is None:
-            return await self.batch_execute_operations(to_operations(tool_calls))
+            operations = await asyncio.to_thread(lambda: to_operations(tool_calls, self.runtime.catalog))
+            return await self.batch_execute_operations(operations)
         if self._tool_calls is None:
             self._tool_calls = ToolCalls(self.execution_utils)
         results = await self._tool_calls.run(tool_calls, tool_executor_func, self._check_config())
@@ -227,15 +227,17 @@ class OperationExecutor(IOperationExecutor):
             AttributeError: no such tool.
         """
         if self._proxies.get(tool_name) is None:
-            self._proxies[tool_name] = (
-                self._injection.get_tool(tool_name) if self._injection is not None else self.runtime.tools[tool_name]
-            )
+            injection = self._injection
+            found = self.runtime.tools[tool_name] if injection is None else injection.get_instance(tool_name)
+            self._proxies[tool_name] = found
         return self._proxies[tool_name]  # type: ignore[no-any-return]  # an injected provider may give anything
 
     def clear_tool_cache(self) -> None:
         """Forget the tool instances and stop their replicas; they are made again when next needed."""
         names, self._proxies = list(self._proxies), {}
-        if names and self._injection is None and self._own.connected:
+        if names and self._injection is not None:
+            self._injection.clear(names)
+        elif names and self._own.connected:
             self.runtime.request("clear_tools", names)
 
     def get_stats(self) -> dict[str, Any]:
@@ -243,6 +245,7 @@ class OperationExecutor(IOperationExecutor):
         config = self._check_config()
         rate = config.rate_limit_requests_per_second
         done = self._total - self._failed
+        injected = None if self._injection is None else self._injection.cache
         return {
             "cached_tools": len(self._proxies),
             "tool_names": list(self._proxies),
@@ -251,14 +254,8 @@ class OperationExecutor(IOperationExecutor):
             "total_operations": self._total,
             "failed_operations": self._failed,
             "success_rate": done / self._total if self._total else 0.0,
-            "cache": self._cache_stats(),
+            "cache": cache_stats(self._own, self.execution_utils) if injected is None else injected.stats(),
         }
-
-    def _cache_stats(self) -> dict[str, Any]:
-        if self._injection is None and self._own.connected:
-            return self.runtime.cache.stats()
-        statistics = self.execution_utils.statistics()
-        return {name: statistics.get(name, 0) for name in ("hits", "misses", "hit_rate")}
 
     # --- life ------------------------------------------------------------------------------------------------
 
@@ -290,10 +287,9 @@ class OperationExecutor(IOperationExecutor):
 
     async def _prepare(self, operations: Any, **options: Any) -> Prepared:
         config = self._check_config()
-        utils = self.execution_utils
-        options["retry"] = RetryOptions(attempts=utils.retry_attempts, multiplier=float(utils.retry_backoff))
+        options["retry"] = retries_of(self.execution_utils)
         options["timeout"] = config.timeout if options.get("deadline") is None else None
-        options["timeouts"] = utils.operation_timeouts
+        options["timeouts"] = timeouts_of(self.execution_utils)
         options["cache"] = None if config.enable_cache else "off"
 
         def prepare() -> Prepared:
@@ -308,7 +304,7 @@ class OperationExecutor(IOperationExecutor):
         return prepared
 
     async def _execute(self, prepared: Prepared, convert: Callable[[list[Opened]], T], save: Save | None = None) -> T:
-        found = await (self._wait(prepared) if save is None else self._follow(prepared, save))
+        found = await (wait_for(self.runtime, prepared) if save is None else self._follow(prepared, save))
 
         def take() -> T:
             # Thousands of results are read beside the caller's loop, not on it.
@@ -320,16 +316,6 @@ class OperationExecutor(IOperationExecutor):
                 return convert(opened)
 
         return await asyncio.to_thread(take)
-
-    async def _wait(self, prepared: Prepared) -> Answer:
-        runtime = self.runtime
-        starting = asyncio.ensure_future(asyncio.to_thread(runtime.start_execute, prepared))
-        try:
-            return await asyncio.wrap_future(await asyncio.shield(starting))
-        except asyncio.CancelledError:
-            # The caller goes on once nothing of the run can happen any more.
-            await asyncio.shield(_end(runtime, prepared, starting))
-            raise
 
     async def _follow(self, prepared: Prepared, save: Save) -> list[Opened]:
         runtime = self.runtime
@@ -360,39 +346,9 @@ class OperationExecutor(IOperationExecutor):
             logger.debug("operation %d (%s) %s in %.3fs", index, spec, one.settled.status, one.settled.seconds)
 
 
-async def _end(runtime: Runtime, prepared: Prepared, starting: Awaitable[Any]) -> None:
-    # What did not start, or has ended and is forgotten, needs no end.
-    with contextlib.suppress(AiecsError):
-        await starting
-        await asyncio.wrap_future(runtime.cancel(prepared))
-
-
 async def _release(starting: Awaitable[Run]) -> None:
     await asyncio.to_thread((await starting).release)
 
 
 def _value_or_error(opened: Opened, spec: str, index: int) -> Any:
     return opened.value if opened.error is None else to_error(opened, spec, index)
-
-
-def _params_of(operations: Any) -> list[Any]:
-    if not isinstance(operations, (list, tuple)):
-        raise InvalidOperationsError(f"operations must be a list of dicts, got {shorten(operations)}")
-    return [operation.get("params", {}) if isinstance(operation, dict) else {} for operation in operations]
-
-
-def _context(params: Sequence[Any]) -> Context:
-    """The context that all operations name; none when they differ, so that nothing is shared between users."""
-    found = set()
-    for one in params:
-        if type(one) is not dict:
-            check_params(one)
-        found.add((one.get("user_id"), one.get("task_id")))
-    if len(found) != 1:
-        return Context()
-    user_id, task_id = found.pop()
-    try:
-        return Context(user_id, task_id)
-    except InvalidInputError:
-        # Parameters of these names that are no ids belong to the tool.
-        return Context()

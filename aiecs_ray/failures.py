@@ -40,6 +40,9 @@ def text_of(error: BaseException) -> str:
         text = f"the tool called sys.exit({text})"
     elif not text:
         text = type(error).__name__
+    elif isinstance(error, KeyError) and text[0] in "'\"":
+        # What a dict raises says nothing but the key.
+        text = f"{type(error).__name__}: {text}"
     if len(text) > MESSAGE_LIMIT:
         text = f"{text[:MESSAGE_LIMIT]}... ({len(text)} characters)"
     return text
@@ -55,11 +58,21 @@ def type_names(error: BaseException) -> tuple[str, ...]:
     return tuple(names)
 
 
+class RelayedError(Exception):
+    """What the body of an operation raises to end with ``error`` as it is, and not as a failure of a tool's code."""
+
+    def __init__(self, error: AiecsError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 def of_tool(error: BaseException, operation: str) -> ErrorInfo:
     """Describe what a tool's own code raised: E003, or E006 for a database.
 
     An exception that takes longer than a second to say what it is is described by its class.
     """
+    if isinstance(error, RelayedError):
+        return _relayed(error.error)
     if _is_plain(error):
         return _describe(error, operation)
     described: list[ErrorInfo] = []
@@ -109,6 +122,17 @@ def _is_plain(error: BaseException) -> bool:
 def of_runtime(error: AiecsError) -> ErrorInfo:
     """Describe an error that the runtime itself raised, with its own code and class."""
     return ErrorInfo(error.error_code, text_of(error), type(error).__name__, type_names(error), "", _pickled(error))
+
+
+def _relayed(error: AiecsError) -> ErrorInfo:
+    """Describe an error that was described before; that its attempts are used up is for whoever retries to say."""
+    if not isinstance(error, OperationFailedError):
+        return of_runtime(error)
+    code = "E003" if isinstance(error, errors.RetryExhaustedError) else error.error_code
+    names = error.type_names or type_names(error)
+    original = None if error.__cause__ is None else _pickled(error.__cause__)
+    name = error.type_name or type(error).__name__
+    return ErrorInfo(code, text_of(error), name, names, error.remote_traceback, original)
 
 
 def to_exception(info: ErrorInfo) -> AiecsError:

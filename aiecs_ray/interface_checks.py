@@ -141,6 +141,11 @@ def _calls(signature: inspect.Signature) -> Iterator[tuple[list[str], dict[str, 
 
 def _binds(signature: inspect.Signature, args: list[str], kwargs: dict[str, str]) -> bool:
     """Return whether a call fits a signature with each argument under its own name, or among the variadic ones."""
+    parameters = list(signature.parameters.values())
+    if parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD:
+        # Its name is free for the variadic one, a call that ``bind`` refuses and Python does not.
+        free = {p.name for p in parameters if p.kind is _POSITIONAL[0] and p.default is not _EMPTY and p.name in kwargs}
+        signature = signature.replace(parameters=[p for p in parameters if p.name not in free])
     try:
         bound = signature.bind(*args, **kwargs).arguments
     except TypeError:

@@ -89,6 +89,8 @@ class LocalCache:
         """Store a copy of ``value`` for ``ttl`` seconds (None: the default, 0: for ever); whether it was stored."""
         if not self.max_entries:
             return False
+        if not isinstance(key, str):
+            return self._refuse("", "its key is no text")
         if key.startswith(UNCACHEABLE):
             return self._refuse(key, "its call has no exact key")
         try:

@@ -125,7 +125,8 @@ Valid transitions from PENDING: RUNNING
 class TaskStepResult:
     """The result of one step, immutable and equal by value (document S2, "TaskStepResult").
 
-    The constructor takes anything, as AIECS's does; ``create`` refuses what contradicts itself (C-50).
+    The constructor takes anything, as AIECS's does, and a member of an enumeration as its value; ``create`` refuses
+    what contradicts itself (C-50).
     Two results are equal when all seven fields are; comparing never raises. Arrays and data frames are
     compared as a whole (same type, shape and dtype; NaN equal to NaN), and values that cannot be compared
     are equal only if they are the same object. As with a tuple, a result can be hashed exactly when its
@@ -143,6 +144,13 @@ class TaskStepResult:
     error_code: str | None = None
     error_message: str | None = None
 
+    def __post_init__(self) -> None:
+        # A member means its value, which is what callers compare with.
+        if isinstance(self.status, TaskStatus):
+            object.__setattr__(self, "status", self.status.value)
+        if isinstance(self.error_code, ErrorCode):
+            object.__setattr__(self, "error_code", self.error_code.value)
+
     @classmethod
     def create(  # noqa: PLR0913, PLR0917 - one parameter per field (S2)
         cls,
@@ -158,15 +166,7 @@ class TaskStepResult:
 
         ``status`` and ``error_code`` are members or their values; the result holds the values.
         """
-        made = cls(
-            step,
-            result,
-            completed,
-            message,
-            status.value if isinstance(status, TaskStatus) else status,
-            error_code.value if isinstance(error_code, ErrorCode) else error_code,
-            error_message,
-        )
+        made = cls(step, result, completed, message, status, error_code, error_message)  # type: ignore[arg-type]  # members become values
         if problems := made.problems():
             raise InvalidStepResultError(f"Invalid result of step {shorten(step)}: {'; '.join(problems)}")
         return made

@@ -27,8 +27,8 @@ _PRIVATE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\._[A-Za-z0-9_]{0,63}", re.AS
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _PARAM = re.compile(r"[^\W\d]\w{0,127}")
 MAX_PARAMS = 256
-MAX_SECONDS = 10 * 365 * 86400.0
-"""The longest duration that can be asked for: ten years."""
+MAX_SECONDS = 1e9
+"""The longest duration that can be asked for: 30 years, as in the settings."""
 
 
 def seconds(value: Any, what: str = "timeout") -> float:
@@ -150,12 +150,13 @@ def parse_operations(operations: Any) -> list[Requested]:
     if type(operations) not in (list, tuple):
         raise InvalidOperationsError(f"operations must be a list of dicts, got {shorten(operations)}")
     # One read: another thread may be changing the list.
-    parsed = [_parse(operation, index) for index, operation in enumerate(list(operations))]
+    listed = list(operations)
+    parsed = [_parse(operation, index, len(listed)) for index, operation in enumerate(listed)]
     _check_ids(parsed)
     return parsed
 
 
-def _parse(operation: Any, index: int) -> Requested:
+def _parse(operation: Any, index: int, total: int) -> Requested:
     if type(operation) is Operation:
         # Not its ``model_dump``, which would turn models inside the parameters into dicts.
         operation = {name: getattr(operation, name) for name in operation.model_fields_set}
@@ -170,8 +171,7 @@ def _parse(operation: Any, index: int) -> Requested:
         return _parse_fully(operation)
     except AiecsError as error:
         spec = operation.get("operation")
-        error.add_note(f"in operation {index}")
-        raise error.locate(operation=spec if type(spec) is str else None, index=index) from None
+        raise error.place(spec if type(spec) is str else None, index, total) from None
 
 
 def _check_id(name: str | None) -> str | None:
@@ -182,7 +182,7 @@ def _check_id(name: str | None) -> str | None:
 
 def _parse_fully(operation: dict[Any, Any]) -> Requested:
     if not isinstance(retry := operation.get("retry"), (int, str, dict, RetryOptions, NoneType)) or retry is True:
-        raise InvalidParamsError(
+        raise InvalidOperationsError(
             f"retry: expected a number of attempts, a profile's name or a dict, got {shorten(retry)}"
         )
     for key in operation:
@@ -202,11 +202,18 @@ def _parse_fully(operation: dict[Any, Any]) -> Requested:
         first = error.errors(include_url=False)[0]
         if isinstance(reason := first.get("ctx", {}).get("error"), AiecsError):
             raise reason from None
-        where = ".".join(map(str, first["loc"]))
-        raise InvalidInputError(f"{where}: {first['msg']}, got {shorten(first['input'])}") from None
+        raise InvalidInputError(_problem(str(first["loc"][0]), first)) from None
     _check_id(parsed.id)
     fields = {name: getattr(parsed, name) for name in Requested._fields}
     return Requested(**fields)
+
+
+def _problem(key: str, found: Any) -> str:
+    """Say what is wrong with a key, and nothing of how it is checked."""
+    got = shorten(found["input"])
+    if key == "cache":
+        return f"cache must be one of on, off, refresh, only, True or False, got {got}"
+    return f"{key}: {found['msg']}, got {got}"
 
 
 def _check_ids(operations: list[Requested]) -> None:

@@ -229,7 +229,7 @@ def seconds(name: str, value: object, *, zero: bool = False) -> float | None:
     """Return ``value`` as seconds, or None for None.
 
     Raises:
-        InvalidToolError: it is not a finite number above 0 (from 0 on with ``zero``) and up to ten years.
+        InvalidToolError: it is not a finite number above 0 (from 0 on with ``zero``) and up to 30 years.
 
     """
     if value is None:

@@ -68,23 +68,27 @@ _local = _Local()
 
 
 class Slot:
-    """Stands in packed parameters for a value that is filled in where they are unpacked."""
+    """Stands in packed parameters for a value that is filled in where they are unpacked.
 
-    __slots__ = ("index",)
+    With ``place`` for one value of several that lie in a list together.
+    """
 
-    def __init__(self, index: int) -> None:
-        self.index = index
+    __slots__ = ("index", "place")
 
-    def __reduce__(self) -> tuple[Any, tuple[int]]:
-        return _take, (self.index,)
+    def __init__(self, index: int, place: int | None = None) -> None:
+        self.index, self.place = index, place
+
+    def __reduce__(self) -> tuple[Any, tuple[int, ...]]:
+        return _take, (self.index,) if self.place is None else (self.index, self.place)
 
 
 _PARTS = _SCALARS | {id(Slot)}
 """Types of the parts of a flat container."""
 
 
-def _take(index: int) -> Any:
-    return _local.inputs[index]
+def _take(index: int, place: int | None = None) -> Any:
+    found = _local.inputs[index]
+    return found if place is None else found[place]
 
 
 class _Pickler(dynamic.Pickler):
@@ -105,7 +109,7 @@ class _Pickler(dynamic.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
         if (problem := _FOREIGN.get(kind.__name__)) and _is_foreign(kind):
-            raise ResultInvalidError(f"{problem} cannot leave its process; return the value itself")
+            raise ResultInvalidError(f"{problem} cannot leave its process; send the value itself")
         if kind.__name__ in _FILES and kind.__module__ == "_io":
             # cloudpickle would silently send a copy of the file's content.
             raise ResultInvalidError("an open file cannot leave its process; pass its path or its content")

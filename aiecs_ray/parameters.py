@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from aiecs_ray import keys, packing
+from aiecs_ray import keys, packing, param_names
 from aiecs_ray.errors import InvalidParamsError, ResultInvalidError, UncacheableValueError
 from aiecs_ray.packing import Slot
 from aiecs_ray.reference import MAX_REFERENCES
@@ -28,6 +28,8 @@ SYSTEM_NAMES = frozenset({"user_id", "task_id", "op"})
 """Parameters of the envelope: they reach an operation only if it declares them (C-09)."""
 COVERED = b""
 """Identity of an object whose value is known to the cache key otherwise, or does not belong to it."""
+SMALL = 64
+"""Bytes of a value that stays where it is, because a slot takes as many."""
 CONTEXT_NAMES = ("user_id", "task_id")
 """Those that the context fills in when an operation declares them."""
 
@@ -50,9 +52,16 @@ class Parameters:
         self._warned: set[tuple[str, str]] = set()
 
     def handle(self, value: Any) -> Handle:
-        """Put a value for use in parameters."""
-        with pickled_by_value(self._runtime_env):
-            packed = packing.pack(value)
+        """Put a value for use in parameters.
+
+        Raises:
+            InvalidParamsError: it cannot be sent.
+        """
+        try:
+            with pickled_by_value(self._runtime_env):
+                packed = packing.pack(value)
+        except ResultInvalidError as error:
+            raise InvalidParamsError(str(error)) from error
         try:
             identity: bytes | None = keys.digest(value)
         except UncacheableValueError:
@@ -81,6 +90,8 @@ class Parameters:
             if packed.size > self._inline_limit:
                 outside = {name: self._externalise(value, references, known) for name, value in params.items()}
                 packed = packing.pack(outside)
+                if packed.size > self._inline_limit:
+                    packed = packing.pack(self._put_rest(outside, references))
         except ResultInvalidError as error:
             raise self._unsendable(params, error) from error
         return packing.to_payload(packed)
@@ -103,6 +114,16 @@ class Parameters:
         known[id(value)] = (value, handle)
         return references.slot(id(handle), handle)
 
+    def _put_rest(self, params: dict[str, Any], references: References) -> dict[str, Any]:
+        """Put together what is left in many parts, none of them large, and leave slots."""
+        index, rest = len(references.inputs), list[Any]()
+        slotted = {name: _take_out(value, index, rest) for name, value in params.items()}
+        if rest:
+            packed = packing.pack(rest)
+            # One input more than an operation may have references: this one is not the caller's.
+            references.inputs.append(Handle(self.payload(packed), COVERED, packed.size, packing.summarise(rest)))
+        return slotted
+
     def _unsendable(self, params: dict[str, Any], error: ResultInvalidError) -> InvalidParamsError:
         for name, value in params.items():
             try:
@@ -119,19 +140,16 @@ class Parameters:
         """
         if params.keys() <= info.names and info.required <= params.keys():
             return params
-        declared = info.parameters
+        declared, sent = info.parameters, list(params)
         if not info.accepts_any:
             unknown = [name for name in params if name not in declared]
             refused = [name for name in unknown if name not in SYSTEM_NAMES]
             if refused and info.unknown_params == "error":
-                text = (
-                    f"{spec} has no parameter {', '.join(map(repr, refused))}; it takes {', '.join(declared) or 'none'}"
-                )
-                raise InvalidParamsError(text)
+                raise InvalidParamsError(param_names.unknown(spec, refused, declared))
             for name in refused:
                 if (spec, name) not in self._warned:
                     self._warned.add((spec, name))
-                    logger.warning("%s has no parameter %r; it is left out", spec, name)
+                    logger.warning("%s", param_names.left_out(spec, name, declared))
             if unknown:
                 params = {name: value for name, value in params.items() if name in declared}
         else:
@@ -139,10 +157,23 @@ class Parameters:
         missing = [name for name in declared if name in info.required and name not in params]
         missing = [name for name in missing if name not in CONTEXT_NAMES]
         if missing:
-            given = ", ".join(params) or "none"
-            text = f"{spec} needs the parameter {', '.join(map(repr, missing))}; given: {given}"
-            raise InvalidParamsError(text)
+            raise InvalidParamsError(param_names.missing(spec, missing, sent, declared))
         return params
+
+
+def _take_out(value: Any, index: int, rest: list[Any]) -> Any:
+    """Return ``value`` with its parts in ``rest``, but for slots and what is smaller than a slot."""
+    kind = type(value)
+    if kind is Slot:
+        return value
+    if _holds_slot(value):
+        if kind is dict:
+            return {key: _take_out(part, index, rest) for key, part in value.items()}
+        return kind(_take_out(part, index, rest) for part in value)
+    if packing.pack(value).size <= SMALL:
+        return value
+    rest.append(value)
+    return Slot(index, len(rest) - 1)
 
 
 def _holds_slot(value: Any) -> bool:

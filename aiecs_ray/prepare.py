@@ -103,6 +103,7 @@ class _Request:
         self._policies: list[Policy] = []
         self._policy_of: dict[str, tuple[int, OperationInfo]] = {}
         self._numbers: dict[Policy, int] = {}
+        self._found: dict[str, tuple[ToolSpec, OperationInfo]] = {}
         self._tools: dict[str, ToolSpec] = {}
         self._objects: list[Any] = []
         self._object_ids: list[bytes | None] = []
@@ -143,9 +144,8 @@ class _Request:
         try:
             return self._make_step(operation, index)
         except AiecsError as error:
-            error.locate(operation=operation.operation, index=index)
+            error.place(operation.operation, index, len(self._operations))
             if not isinstance(error, self._options.tolerate):
-                error.add_note(f"in operation {index} of {len(self._operations)}")
                 raise
             policy = self._number(Policy(spec=operation.operation, tool="", operation=""))
             return Step(policy, b"", id=operation.id, refusal=failures.of_runtime(error))
@@ -188,7 +188,10 @@ class _Request:
     def _policy(self, operation: Requested) -> tuple[int, OperationInfo]:
         if operation.is_plain and operation.operation in self._policy_of:
             return self._policy_of[operation.operation]
-        tool, info = self._preparer.catalog.find(*split_spec(operation.operation))
+        if operation.operation not in self._found:
+            # Once for all operations of that name: another client's tool is asked for.
+            self._found[operation.operation] = self._preparer.catalog.find(*split_spec(operation.operation))
+        tool, info = self._found[operation.operation]
         nesting.check(self._options.calls, operation.operation)
         self._tools[tool.key] = tool
         declared = info.options
@@ -233,7 +236,10 @@ class _Request:
     def _retry(self, operation: Requested, declared: Mapping[str, Any]) -> RetryOptions:
         if operation.retry is None:
             return declared["retry"] or self._options.retry or RetryOptions()
-        options = parse_retry(operation.retry, declared["retry"])
+        try:
+            options = parse_retry(operation.retry, declared["retry"])
+        except InvalidParamsError as error:
+            raise InvalidOperationsError(str(error)) from None  # which refuses the list, as its other settings do
         if options.attempts > 1 and not declared["idempotent"]:
             text = f"retry of {operation.operation}: it is declared idempotent=False, so it is run once at most"
             raise InvalidParamsError(text)

@@ -164,7 +164,7 @@ class _Reader(pickle.Unpickler):
             return self._slot
         return _CLASSES.get((module, name)) or _foreign(name)
 
-    def _slot(self, index: int) -> _Text:
+    def _slot(self, index: int, place: int | None = None) -> _Text:  # noqa: ARG002  # as it was pickled
         return _Text(self._slots[index] if index < len(self._slots) else "<given elsewhere>")
 
 

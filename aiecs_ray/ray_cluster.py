@@ -10,6 +10,7 @@ import tempfile
 import threading
 from typing import TYPE_CHECKING, Any
 
+from aiecs_ray.addresses import host_and_port
 from aiecs_ray.errors import RuntimeUnavailableError
 from aiecs_ray.quoting import shorten
 
@@ -51,7 +52,10 @@ class _Joined:
         if self.watch is not None:
             self.watch.stop()
         ray.shutdown()
-        # ray.init leaves the mode it chose behind, which would change how the next connect behaves.
+        self.restore_auth_mode()
+
+    def restore_auth_mode(self) -> None:
+        """Take back the mode that ray.init chose, which would change how the next connect behaves."""
         if self.auth_mode is None:
             os.environ.pop(_AUTH_MODE, None)
         else:
@@ -88,8 +92,8 @@ def join(
     """Join the cluster at ``address``, or start a private one.
 
     Raises:
-        RuntimeUnavailableError: nothing answers there within ``connect_timeout`` seconds, or this process is connected
-            to another cluster already.
+        RuntimeUnavailableError: Ray does not start, nothing answers there within ``connect_timeout`` seconds, or this
+            process is connected to another cluster already.
     """
     with _joined.lock:
         if ray.is_initialized():
@@ -116,8 +120,11 @@ def join(
                 logging_level=logging.ERROR,
                 **options,
             )
-        except (ConnectionError, RuntimeError) as error:
-            raise RuntimeUnavailableError(f"cannot join the Ray cluster at {shorten(target)!r}: {error}") from error
+        except Exception as error:
+            # Ray raises a bare Exception where a node of its own does not come up in time.
+            _joined.restore_auth_mode()
+            what = "start Ray on this machine" if target == "local" else f"join the Ray cluster at {shorten(target)!r}"
+            raise RuntimeUnavailableError(f"cannot {what}: {error}") from error
         cluster = Cluster(_address())
         _joined.users, _joined.private = {cluster}, target == "local"
         _joined.watch = None if target.startswith("ray://") else HeadWatch(cluster.address, _disconnect)
@@ -171,13 +178,9 @@ def _probe(address: str, timeout: float) -> None:
     """Ask whether anybody listens: ``ray.init`` waits many minutes for an address where nobody does."""
     if address == "auto":
         return
-    plain = address.removeprefix("ray://")
-    host, _, port = plain.rpartition(":")
-    if not host or not port.isdigit():
-        text = f"address {shorten(address)!r} is neither 'local', 'auto' nor 'host:port'"
-        raise RuntimeUnavailableError(text)
+    host, port = host_and_port(address)
     try:
-        with contextlib.closing(socket.create_connection((host.strip("[]"), int(port)), timeout=timeout)):
+        with contextlib.closing(socket.create_connection((host, port), timeout=timeout)):
             return
     except OSError as error:
         text = (

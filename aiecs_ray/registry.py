@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from aiecs_ray.definition import TOOL_ATTRIBUTE, OperationDef, ToolDef, describe, label
+from aiecs_ray.definition import TOOL_ATTRIBUTE, OperationDef, ParameterDef, ToolDef, describe, label
 from aiecs_ray.errors import (
     InvalidToolError,
     OperationNotFoundError,
@@ -55,6 +55,13 @@ class Registry:
         self._importing = threading.RLock()
         self._loaded: set[str] = set()
         self._broken: dict[str, tuple[str, BaseException]] = {}
+
+    def __repr__(self) -> str:
+        with self._lock:
+            return f"<registry: {', '.join(sorted(self._tools)) or 'no tools'}>"
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.has(name)
 
     def register(self, cls: type, name: str | None = None, *, replace: bool = False, **overrides: Any) -> ToolDef:
         """Make a class known and return its description.
@@ -134,12 +141,16 @@ class Registry:
     def list_tools(self) -> list[dict[str, Any]]:
         """Return every tool with its operations and their parameters, as plain values (document S0).
 
+        A parameter has name, type (as written), schema (JSON Schema), required and default: the value itself where JSON
+        has it, else its text, and None where there is none.
+
         >>> class Greeter:
         ...     def greet(self, name: str, polite: bool = True) -> str: ...
         >>> registry = Registry()
         >>> definition = registry.register(Greeter)
-        >>> registry.list_tools()[0]["operations"][0]["parameters"][1]
-        {'name': 'polite', 'type': 'bool', 'required': False, 'default': 'True'}
+        >>> parameter = registry.list_tools()[0]["operations"][0]["parameters"][1]
+        >>> parameter["name"], parameter["required"], parameter["default"], parameter["schema"]["type"]
+        ('polite', False, True, 'boolean')
         """
         self._load_announced()
         with self._lock:
@@ -259,17 +270,20 @@ def _listed(definition: ToolDef) -> dict[str, Any]:
 
 
 def _listed_operation(operation: OperationDef) -> dict[str, Any]:
+    schemas = operation.schema["properties"]
     return {
         "name": operation.name,
         "doc": operation.doc,
         "async": operation.is_async,
-        "parameters": [
-            {
-                "name": parameter.name,
-                "type": parameter.annotation,
-                "required": parameter.required,
-                "default": parameter.default,
-            }
-            for parameter in operation.parameters
-        ],
+        "parameters": [_listed_parameter(one, schemas.get(one.name, {})) for one in operation.parameters],
+    }
+
+
+def _listed_parameter(parameter: ParameterDef, schema: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": parameter.name,
+        "type": parameter.annotation,
+        "schema": dict(schema),
+        "required": parameter.required,
+        "default": schema.get("default", parameter.default),
     }

@@ -6,9 +6,9 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
+from aiecs_ray.ended_steps import EndedSteps
 from aiecs_ray.errors import InvalidInputError, OperationTimeoutError, ResultExpiredError, RunLostError
 from aiecs_ray.looking import Look, write_page, write_trace
-from aiecs_ray.messages import EventKind
 from aiecs_ray.operation import seconds
 from aiecs_ray.quoting import shorten
 from aiecs_ray.results import to_step_result, to_value
@@ -24,15 +24,6 @@ if TYPE_CHECKING:
 
 POLL = 30.0
 """Seconds that one question to the coordinator may wait for its answer."""
-ENDED = frozenset(
-    {
-        EventKind.STEP_COMPLETED,
-        EventKind.STEP_FAILED,
-        EventKind.STEP_TIMED_OUT,
-        EventKind.STEP_CANCELLED,
-        EventKind.STEP_SKIPPED,
-    }
-)
 
 
 class Run:
@@ -124,19 +115,17 @@ class Run:
         return self._stream(None)
 
     def _stream(self, watch: Watch | None) -> Iterator[tuple[int, TaskStepResult]]:
-        number = 0
+        ended = EndedSteps(len(self._specs))
         while True:
-            events, last = self._runtime.request("events", self.id, number, POLL if watch is None else PAUSE)
+            events, last = self._runtime.request("events", self.id, ended.number, POLL if watch is None else PAUSE)
             if watch is not None:
                 watch.tick(block=False)
-            steps = [event.step for event in events if event.kind in ENDED]
-            if steps:
-                settled = self._runtime.request("result_of", self.id, steps)
+            for asked in ended.to_ask(events, last=last):
+                steps, settled = ended.told(asked, self._runtime.request("result_of", self.id, asked))
                 for step, opened in zip(steps, self._runtime.open(self.id, steps, settled, self._specs), strict=True):
                     yield step, to_step_result(opened, self._specs[step])
             if last:
                 return
-            number = events[-1].number + 1 if events else number
 
     def follow(
         self, on_step: Callable[[int, TaskStepResult], object], watch: Watch | None = None

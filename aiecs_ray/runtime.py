@@ -17,8 +17,10 @@ from aiecs_ray.checked_plan import CheckedPlan
 from aiecs_ray.collector import undisturbed
 from aiecs_ray.context import Context
 from aiecs_ray.controls import Controls
-from aiecs_ray.errors import DSLEvaluationError, InvalidInputError, RuntimeUnavailableError
+from aiecs_ray.definition import check_complete, describe
+from aiecs_ray.errors import DSLEvaluationError, InvalidInputError, RuntimeUnavailableError, ToolNotFoundError
 from aiecs_ray.forks import close_own, refuse_forked
+from aiecs_ray.function_calls import arguments_of, spec_of
 from aiecs_ray.history import HistoryView
 from aiecs_ray.interrupts import wind_up
 from aiecs_ray.messages import Limits, check_protocol
@@ -28,7 +30,7 @@ from aiecs_ray.packing import is_small
 from aiecs_ray.pictures.card import runtime_card
 from aiecs_ray.prepare import Preparer
 from aiecs_ray.proxies import Tools
-from aiecs_ray.quoting import shorten
+from aiecs_ray.quoting import nearest, shorten
 from aiecs_ray.registry import DEFAULT
 from aiecs_ray.results import Opened, note_failures, open_all, to_value
 from aiecs_ray.run import Run
@@ -87,7 +89,7 @@ class Runtime(Controls):
         self._timeouts: dict[str, float] = {}
         self._counts = {"completed": 0, "failed": 0}
         self.registry = DEFAULT if registry is None else registry
-        self.catalog = Catalog(self.registry, runtime_env, lambda: self.request("tools"), link.upload)
+        self.catalog = Catalog(self.registry, runtime_env, self.request, link.upload)
         self.incarnation = ""
         hello = self._greet()
         self._preparer = Preparer(
@@ -146,11 +148,28 @@ class Runtime(Controls):
             InvalidToolError: the class cannot be a tool.
             ToolConflictError: another class has the name, and ``replace`` is not given.
         """
+        check_complete(describe(cls, name, **options))
         definition = self.registry.register(cls, name, replace=replace, **options)
         spec, _ = self.catalog.tool(definition.name)
         self.request("register", (spec,))
         self._sent.add(spec.key)
         return definition
+
+    def unregister(self, name: str) -> None:
+        """Take a tool away, from this process and from the cluster; what has begun ends with it.
+
+        Another process that registered the same tool offers it again with its next use.
+
+        Raises:
+            ToolNotFoundError: there is none, here or there.
+        """
+        known = name in self.registry.names()
+        if known:
+            self.registry.unregister(name)
+        if not self.request("unregister", name) and not known:
+            raise ToolNotFoundError(name, "", nearest(name, self.catalog.names()))
+        with self._lock:
+            self._sent = {key for key in self._sent if key.rpartition("@")[0] != name}
 
     # --- running -------------------------------------------------------------------------------------------
 
@@ -254,7 +273,7 @@ class Runtime(Controls):
     def call(  # noqa: PLR0913  # the options of a call, by name
         self,
         operation: str,
-        params: dict[str, Any] | None = None,
+        params: dict[str, Any] | str | None = None,
         *,
         timeout: float | None = None,
         deadline: float | None = None,
@@ -266,8 +285,8 @@ class Runtime(Controls):
         """Run one operation and return its value.
 
         Args:
-            operation: ``"tool.op"``.
-            params: its parameters by name.
+            operation: ``"tool.op"``, or its name in the JSON forms, ``"tool__op"``.
+            params: its parameters by name; a dict, or JSON text as language models send it.
             timeout: seconds for each attempt.
             deadline: seconds for all attempts together.
             user_id: with ``task_id`` the context; in one, results are cached.
@@ -281,7 +300,8 @@ class Runtime(Controls):
             InvalidInputError, ToolNotFoundError, OperationNotFoundError: nothing has run.
         """
         given = {"timeout": timeout, "retry": retry, "cache": cache}
-        request: dict[str, Any] = {"operation": operation, "params": {} if params is None else params}
+        operation = spec_of(operation, self.catalog)
+        request: dict[str, Any] = {"operation": operation, "params": {} if params is None else arguments_of(params)}
         request.update({name: value for name, value in given.items() if value is not None})
         options = RunOptions(context=Context(user_id, task_id), deadline=deadline)
         return to_value(self.execute(self.prepare([request], options))[0], operation, 0)
@@ -363,12 +383,18 @@ class Runtime(Controls):
             # An interrupt can come when the request has just been sent.
             if isinstance(error, KeyboardInterrupt) if future is None else not future.done():
                 wind_up(self.cancel(prepared), f"{self.incarnation}-{prepared.request.token}")
+            self.abandon(prepared)
             raise
         finally:
             if watch is not None:
                 watch.close(opened)
-                self._link.request("release", f"{self.incarnation}-{prepared.request.token}")
+                self.abandon(prepared)
         return opened
+
+    def abandon(self, prepared: Prepared) -> None:
+        """End the run of a request, and let the cluster forget it with its results; does not wait."""
+        with contextlib.suppress(RuntimeUnavailableError):
+            self._link.request("release", f"{self.incarnation}-{prepared.request.token}")
 
     def cancel(self, prepared: Prepared) -> concurrent.futures.Future[Any]:
         """Cancel the run of a request whose answer is not there yet."""
@@ -457,7 +483,8 @@ class Runtime(Controls):
 
     def _new_tools(self, prepared: Prepared) -> tuple[Any, ...]:
         with self._lock:
-            new = [spec for key, spec in prepared.tools.items() if key not in self._sent]
+            tools = prepared.tools.items()
+            new = [spec for key, spec in tools if key not in self._sent and self.catalog.owns(spec)]
             self._sent.update(spec.key for spec in new)
         return tuple(new)
 

@@ -8,8 +8,11 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from aiecs_ray.callbacks import describe_callable, takes
+from aiecs_ray.ended_steps import EndedSteps
+from aiecs_ray.errors import InvalidInputError
 from aiecs_ray.model import TaskStepResult
-from aiecs_ray.run import ENDED, POLL
+from aiecs_ray.run import POLL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,24 +35,29 @@ async def follow(runtime: Runtime, run: Run, specs: Sequence[str]) -> AsyncItera
 
     Waiting takes no thread: a loop has few, and a run may take hours.
     """
-    number = 0
+    ended = EndedSteps(len(run))
     while True:
-        asked = runtime.request_nowait("events", run.id, number, POLL)
-        events, last = await asyncio.wrap_future(asked)
-        steps = [event.step for event in events if event.kind in ENDED]
-        if steps:
-            settled = await asyncio.wrap_future(runtime.request_nowait("result_of", run.id, steps))
+        events, last = await asyncio.wrap_future(runtime.request_nowait("events", run.id, ended.number, POLL))
+        for asked in ended.to_ask(events, last=last):
+            found = await asyncio.wrap_future(runtime.request_nowait("result_of", run.id, asked))
+            steps, settled = ended.told(asked, found)
             opened = await asyncio.to_thread(runtime.open, run.id, steps, settled, specs)
             for step, one in zip(steps, opened, strict=True):
                 yield step, one
         if last:
             return
-        number = events[-1].number + 1 if events else number
 
 
 def saver(callback: Callable[..., Any], user_id: str, task_id: str) -> Save:
-    """Return a function that tells ``callback`` of a step; what it raises is logged and harms nothing (C-17)."""
-    full = _positional(callback) != _STEP_AND_RESULT
+    """Return a function that tells ``callback`` of a step; what it raises is logged and harms nothing (C-17).
+
+    Raises:
+        InvalidInputError: it takes neither four arguments nor two.
+    """
+    if not takes(callback, _ALL_ARGUMENTS) and not takes(callback, _STEP_AND_RESULT):
+        text = "save_callback must be a function of (user_id, task_id, index, result) or of (step, result)"
+        raise InvalidInputError(f"{text}, got {describe_callable(callback)}")
+    full = takes(callback, _ALL_ARGUMENTS)
 
     async def save(index: int, result: TaskStepResult) -> None:
         try:
@@ -60,16 +68,3 @@ def saver(callback: Callable[..., Any], user_id: str, task_id: str) -> Save:
             logger.exception("save_callback failed for step %d (%s); its result is kept", index, result.step)
 
     return save
-
-
-def _positional(callback: Callable[..., Any]) -> int:
-    """How many arguments a callback takes: two or four; one that cannot be looked into gets four."""
-    try:
-        signature = inspect.signature(callback)
-    except (TypeError, ValueError):
-        return _ALL_ARGUMENTS
-    try:
-        signature.bind(*range(_ALL_ARGUMENTS))
-    except TypeError:
-        return _STEP_AND_RESULT
-    return _ALL_ARGUMENTS

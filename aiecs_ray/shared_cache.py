@@ -82,6 +82,8 @@ class SharedCache:
         """Store a copy of ``value`` for ``ttl`` seconds (None: the default, 0: for ever); whether it was sent."""
         if not self.max_entries:
             return False
+        if not isinstance(key, str):
+            return self._refuse("its key is no text")
         if key.startswith(UNCACHEABLE):
             return self._refuse("its call has no exact key")
         seconds = (self._default_ttl if ttl is None else ttl) or MAX_TTL

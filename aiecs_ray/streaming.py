@@ -133,8 +133,12 @@ def stream_map(  # noqa: PLR0913  # what rt.map was asked
         mapped.fill()
         while mapped.under_way:
             part = mapped.next_part(ordered=ordered)
-            mapped.fill()
-            opened = iter(runtime.open_answer(part.future.result(), part.prepared))
+            try:
+                mapped.fill()
+                opened = iter(runtime.open_answer(part.future.result(), part.prepared))
+            except BaseException:
+                runtime.abandon(part.prepared)
+                raise
             for place in range(part.size):
                 error = part.errors.get(place)
                 one = next(opened) if error is None else None
@@ -150,4 +154,4 @@ def stream_map(  # noqa: PLR0913  # what rt.map was asked
             mapped.fill()
     finally:
         for part in mapped.under_way:
-            runtime.cancel(part.prepared)
+            runtime.abandon(part.prepared)

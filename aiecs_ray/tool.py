@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+import inspect
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from aiecs_ray.definition import (
     OPERATION_ATTRIBUTE,
@@ -130,6 +131,8 @@ def tool(name: Any = None, /, **options: Any) -> Any:
     """
     if isinstance(name, type) and not options:
         return _declare_tool(name, None, options)
+    if name is not None and not isinstance(name, str):
+        _refuse_decorating(name)
     return lambda cls: _declare_tool(cls, name, options)
 
 
@@ -141,7 +144,24 @@ def _declare_operation(function: Any, options: Mapping[str, Any]) -> Any:
     return function
 
 
+def _refuse_decorating(thing: Any) -> NoReturn:
+    """Raise for what ``@tool`` was put on, or was called with, and is neither a class nor a name."""
+    if inspect.isroutine(thing):
+        name = thing.__name__
+        text = (
+            f"@tool decorates classes, got the function {name!r}: make it a method of a class, @tool class Tools: ..."
+        )
+        raise InvalidToolError(text)
+    if isinstance(thing, type):
+        raise InvalidToolError(
+            f"@tool got the class {label(thing)} and options together; write @tool(name, ...) above it"
+        )
+    raise InvalidToolError(f"@tool takes a name and options, and decorates classes; got {shorten(thing)}")
+
+
 def _declare_tool(cls: Any, name: str | None, options: Mapping[str, Any]) -> Any:
+    if inspect.isroutine(cls):
+        _refuse_decorating(cls)
     check_class(cls)
     checked = make_options(ToolOptions, options, label(cls))
     setattr(

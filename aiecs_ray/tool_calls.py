@@ -3,47 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from typing import TYPE_CHECKING, Any
 
-from aiecs_ray.errors import AiecsError, InvalidOperationsError, OperationFailedError
+from aiecs_ray.callbacks import describe_callable, takes
+from aiecs_ray.errors import AiecsError, InvalidInputError, InvalidOperationsError, OperationFailedError
 from aiecs_ray.failures import text_of, type_names
+from aiecs_ray.function_calls import as_tool_call, spec_of
 from aiecs_ray.limits import Pacer
 from aiecs_ray.operation import check_params
 from aiecs_ray.quoting import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
+    from aiecs_ray.catalog import Catalog
     from aiecs_ray.config import ExecutorConfig
     from aiecs_ray.execution_utils import ExecutionUtils
-
-_KEYS = frozenset({"tool", "params"})
 
 
 def _checked(tool_calls: Any) -> list[tuple[str, dict[str, Any]]]:
     if not isinstance(tool_calls, (list, tuple)):
         raise InvalidOperationsError(f"tool_calls must be a list of dicts, got {shorten(tool_calls)}")
     checked = []
-    for index, call in enumerate(tool_calls):
-        if type(call) is not dict or not call.keys() <= _KEYS or type(call.get("tool")) is not str:
-            text = f"tool call {index} must be a dict of 'tool' and 'params', got {shorten(call)}"
-            raise InvalidOperationsError(text).locate(index=index)
-        checked.append((call["tool"], check_params(call.get("params", {}))))
+    for index, given in enumerate(tool_calls):
+        try:
+            call = as_tool_call(given)
+            checked.append((call["tool"], check_params(call["params"])))
+        except InvalidInputError as error:
+            raise type(error)(f"tool call {index} {error}").locate(index=index) from None
     return checked
 
 
-def to_operations(tool_calls: Any) -> list[dict[str, Any]]:
-    """Return tool calls as operations.
+def to_operations(tool_calls: Any, catalog: Catalog) -> list[dict[str, Any]]:
+    """Return tool calls as operations; ``catalog`` knows the tools behind the names of the JSON forms.
 
     Raises:
-        InvalidOperationsError: one is malformed, or names no operation.
-
-    >>> to_operations([{"tool": "stats_tool", "params": {"op": "mean", "values": [1]}}])
-    [{'operation': 'stats_tool.mean', 'params': {'values': [1]}}]
+        InvalidOperationsError, InvalidParamsError: one is malformed, or names no operation.
     """
     operations = []
-    for index, (tool, params) in enumerate(_checked(tool_calls)):
+    for index, (name, params) in enumerate(_checked(tool_calls)):
+        tool = spec_of(name, catalog)
         if "." in tool:
             operations.append({"operation": tool, "params": params})
             continue
@@ -64,9 +65,17 @@ class ToolCalls:
         self._pacer = Pacer(None)
 
     async def run(
-        self, tool_calls: Any, function: Callable[[str, dict[str, Any]], Awaitable[Any]], config: ExecutorConfig
+        self, tool_calls: Any, function: Callable[[str, dict[str, Any]], Any], config: ExecutorConfig
     ) -> list[Any]:
-        """Return a value or an exception for each call, in order; a call that is in the cache is not made."""
+        """Return a value or an exception for each call, in order; a call that is in the cache is not made.
+
+        Raises:
+            InvalidOperationsError: a call is malformed; nothing has run.
+            InvalidInputError: ``function`` cannot be called with a tool and parameters.
+        """
+        if not takes(function, 2):
+            text = "tool_executor_func must be a function of (tool, params)"
+            raise InvalidInputError(f"{text}, got {describe_callable(function)}")
         calls = _checked(tool_calls)
         if self._pacer.rate != config.rate_limit_requests_per_second:
             self._pacer.set_rate(config.rate_limit_requests_per_second)
@@ -93,19 +102,23 @@ class ToolCalls:
         self,
         tool: str,
         params: dict[str, Any],
-        function: Callable[[str, dict[str, Any]], Awaitable[Any]],
+        function: Callable[[str, dict[str, Any]], Any],
         *,
         enabled: bool,
     ) -> Any:
         user, task = str(params.get("user_id") or ""), str(params.get("task_id") or "")
         if not (enabled and (user or task)):
-            return await function(tool, params)
+            return await _result(function(tool, params))
         key = self._utils.generate_cache_key(f"tool_call:{tool}", user, task, (), params)
         hit, value = self._utils.lookup(key)
         if not hit:
-            value = await function(tool, params)
+            value = await _result(function(tool, params))
             self._utils.add_to_cache(key, value)
         return value
+
+
+async def _result(made: Any) -> Any:
+    return await made if inspect.isawaitable(made) else made
 
 
 def _as_result(error: Exception, tool: str, index: int) -> AiecsError:

@@ -11,15 +11,23 @@ from typing import TYPE_CHECKING, Any
 from aiecs_ray.binding import Binder
 from aiecs_ray.config import ExecutionUtilsConfig, Settings
 from aiecs_ray.connecting import connect
-from aiecs_ray.errors import AiecsError
+from aiecs_ray.context import Context
+from aiecs_ray.errors import AiecsError, InvalidToolError
 from aiecs_ray.failures import of_tool, to_exception
 from aiecs_ray.interfaces import IToolExecutor
 from aiecs_ray.proxies import ToolProxy
+from aiecs_ray.results import to_value
+from aiecs_ray.run_options import RunOptions
+from aiecs_ray.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
 
     from aiecs_ray.runtime import Runtime
+
+
+UNSAID: Any = object()
+"""Stands for an argument that is given by its name, if at all."""
 
 
 class ToolExecutor(IToolExecutor):
@@ -40,16 +48,18 @@ class ToolExecutor(IToolExecutor):
 
     # --- the interface ---------------------------------------------------------------------------------------
 
-    def execute(self, tool: Any, operation_name: str, **params: Any) -> Any:
+    def execute(self, tool: Any = UNSAID, operation_name: str = UNSAID, /, **params: Any) -> Any:
         """Run an operation and return its result; an async one is run to its end (C-57).
 
-        ``tool`` is a name or a proxy (it runs in a replica), or an object of this process.
+        ``tool`` is a name or a proxy (it runs in a replica), or an object of this process. Given by position it leaves
+        its name to the operation's parameters (D-23).
 
         Raises:
             OperationFailedError: the tool raised; text "Error executing {operation}: {its message}".
             AttributeError: no such tool or operation.
         """
-        if (name := _name_of(tool)) is not None:
+        tool, operation_name = take(params, tool=tool, operation_name=operation_name)
+        if (name := name_of(tool)) is not None:
             return self.runtime.call(f"{name}.{operation_name}", params)
         method, arguments = _bind(tool, operation_name, params)
         try:
@@ -66,16 +76,34 @@ class ToolExecutor(IToolExecutor):
         # A loop runs in this thread, and another cannot.
         return self._threads.submit(asyncio.run, waiting).result()
 
-    async def execute_async(self, tool: Any, operation_name: str, **params: Any) -> Any:
+    async def execute_async(self, tool: Any = UNSAID, operation_name: str = UNSAID, /, **params: Any) -> Any:
         """Run an operation without holding up the event loop; a sync one runs in a thread or a replica."""
+        tool, operation_name = take(params, tool=tool, operation_name=operation_name)
         loop = asyncio.get_running_loop()
-        if _name_of(tool) is None and inspect.iscoroutinefunction(getattr(type(tool), operation_name, None)):
+        if name_of(tool) is None and inspect.iscoroutinefunction(getattr(type(tool), operation_name, None)):
             method, arguments = _bind(tool, operation_name, params)
             try:
                 return await method(**arguments)
             except Exception as error:
                 raise to_exception(of_tool(error, operation_name)) from error
         return await loop.run_in_executor(self._threads, lambda: self.execute(tool, operation_name, **params))
+
+    async def execute_once(
+        self, tool: Any, operation_name: str, params: dict[str, Any], user_id: str = "", task_id: str = ""
+    ) -> Any:
+        """Run an operation for somebody who has the retries and the cache: one attempt, and nothing is cached."""
+        name = name_of(tool)
+        if name is None:
+            return await self.execute_async(tool, operation_name, **params)
+        spec = f"{name}.{operation_name}"
+        request = {"operation": spec, "params": params, "retry": 1, "cache": "off"}
+        options = RunOptions(context=Context(user_id, task_id))
+        # In threads without the caller's context: this call stands for the one that it is made in.
+        loop = asyncio.get_running_loop()
+        prepared = await loop.run_in_executor(self._threads, lambda: self.runtime.prepare([request], options))
+        answer = await wait_for(self.runtime, prepared)
+        opened = await loop.run_in_executor(self._threads, lambda: self.runtime.open_answer(answer, prepared))
+        return to_value(opened[0], spec, 0)
 
     # --- the runtime -----------------------------------------------------------------------------------------
 
@@ -106,13 +134,29 @@ class ToolExecutor(IToolExecutor):
                 self._connected = self._runtime = None
 
 
-def _name_of(tool: Any) -> str | None:
+def take(params: dict[str, Any], **arguments: Any) -> list[Any]:
+    """Return arguments given by position; one that was not is taken out of ``params``, where it is by its name.
+
+    Raises:
+        TypeError: it is not there either.
+    """
+    for name, value in arguments.items():
+        if value is UNSAID and name not in params:
+            raise TypeError(f"the argument {name!r} is missing")
+    return [params.pop(name) if value is UNSAID else value for name, value in arguments.items()]
+
+
+def name_of(tool: Any) -> str | None:
+    """Return the name of a tool that runs in replicas, None for an object of this process."""
     if isinstance(tool, ToolProxy):
         return tool.tool_name
     return tool if isinstance(tool, str) else None
 
 
 def _bind(tool: Any, operation_name: str, params: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    if tool is None or isinstance(tool, type):
+        got = f"the class {tool.__name__}: pass an instance of it" if isinstance(tool, type) else "None"
+        raise InvalidToolError(f"a tool must be a name, a proxy or an instance, got {got}")
     try:
         arguments = Binder(type(tool)).bind(operation_name, params)
     except AiecsError as error:

@@ -8,9 +8,10 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from aiecs_ray.callbacks import describe_callable, takes
 from aiecs_ray.collector import undisturbed
 from aiecs_ray.displays import SOON, check_progress, display, is_shown
-from aiecs_ray.errors import AiecsError
+from aiecs_ray.errors import AiecsError, InvalidInputError
 from aiecs_ray.results import to_step_result
 from aiecs_ray.run_view import RunView
 
@@ -173,8 +174,14 @@ def run_prepared(
     progress: Progress,
     on_step: Callable[[int, TaskStepResult], object] | None,
 ) -> list[TaskStepResult]:
-    """Run a request to its end and return its results, showing it meanwhile where that is wanted."""
+    """Run a request to its end and return its results, showing it meanwhile where that is wanted.
+
+    Raises:
+        InvalidInputError: ``on_step`` cannot be called with an index and a result; nothing has run.
+    """
     check_progress(progress)
+    if on_step is not None and not takes(on_step, 2):
+        raise InvalidInputError(f"on_step must be a function of (index, result), got {describe_callable(on_step)}")
     watch = None
     if is_shown(progress) and not (progress == "auto" and on_step is not None):
         run_id = f"{client.incarnation}-{prepared.request.token}"

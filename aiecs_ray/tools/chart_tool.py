@@ -91,8 +91,9 @@ class ChartTool:
         """Return the largest values as bars, the largest on top.
 
         ``data`` may also be what ``calculate_metrics`` returns (the sum of each column) or what ``analyze_sales``
-        returns (its first table). Source: operation_executor.md, case 1.
+        returns (its first table).
         """
+        # Source: operation_executor.md, case 1.
         frame = _table(data)
         names, (values,) = _columns(frame, x, y)
         ordered = frame.sort_values(values, ascending=False, kind="stable")
@@ -111,8 +112,9 @@ class ChartTool:
     ) -> dict[str, Any]:
         """Return a line of values with the straight line through them, dashed, and its ``change`` from end to end.
 
-        ``data`` may also be what ``calculate_trends`` returns. Source: operation_executor.md, case 1.
+        ``data`` may also be what ``calculate_trends`` returns.
         """
+        # Source: operation_executor.md, case 1.
         frame = _table(data)
         places, (values,) = _columns(frame, x, y)
         figure = canvas.new_figure(8.0, 4.2)
@@ -130,8 +132,9 @@ class ChartTool:
         """Return up to six panels in one picture.
 
         One panel a table if ``data`` has several (what ``analyze_sales`` returns, or a dict of tables); else one panel
-        a column of numbers. Names make bars, numbers and times make lines. Source: operation_executor.md, scenario 1.
+        a column of numbers. Names make bars, numbers and times make lines.
         """
+        # Source: operation_executor.md, scenario 1.
         panels = _panels(data)
         if not panels:
             raise ValueError("nothing to draw: data has no column of numbers")

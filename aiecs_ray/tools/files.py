@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from uuid import uuid4
 
+from pydantic import WithJsonSchema
 
-def as_path(value: Any) -> Path:
-    """Return ``value`` as a path; raise TypeError if it is not one.
+PathLike = Annotated[Any, WithJsonSchema({"type": "string", "description": "The path of a file"})]
+"""What an operation takes as a path: text, bytes or an ``os.PathLike``."""
+
+
+def as_path(value: PathLike) -> Path:
+    """Return ``value`` as a path; raise TypeError if it is not one, FileNotFoundError if it is empty.
 
     >>> as_path(123)
     Traceback (most recent call last):
     ...
     TypeError: expected str, bytes or os.PathLike object, not int
     """
-    return Path(os.fsdecode(os.fspath(value)))
+    text = os.fsdecode(os.fspath(value))
+    if not text:
+        # To pathlib it is the working directory.
+        raise FileNotFoundError(errno.ENOENT, "the path is empty", text)
+    return Path(text)
 
 
 def write_atomically(target: Path, content: bytes) -> int:

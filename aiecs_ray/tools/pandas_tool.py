@@ -29,7 +29,7 @@ class PandasTool:
     @operation(fingerprint={"file_path": "mtime"})
     def read_csv(
         self,
-        file_path: Any,
+        file_path: files.PathLike,
         encoding: str = "utf-8",
         delimiter: str = ",",
         columns: list[str] | None = None,
@@ -38,8 +38,9 @@ class PandasTool:
         """Return the table in a local CSV file, or its ``columns`` alone; ``parse_dates`` names those with times.
 
         Raises FileNotFoundError; TypeError if ``file_path`` is no path; ValueError if the file is empty, is not CSV or
-        has no such column. Source: operation_executor.md, "单个操作执行".
+        has no such column.
         """
+        # Source: operation_executor.md, "单个操作执行".
         path = files.as_path(file_path)
         wanted = {*(columns or []), *(parse_dates or [])}
         with path.open("rb") as file:
@@ -53,7 +54,7 @@ class PandasTool:
 
     @operation(cache=False)
     def write_csv(
-        self, df: frames.FrameLike, file_path: Any, encoding: str = "utf-8", delimiter: str = ","
+        self, df: frames.FrameLike, file_path: files.PathLike, encoding: str = "utf-8", delimiter: str = ","
     ) -> dict[str, Any]:
         """Write a table to a file, which is replaced as a whole or not at all: ``path``, ``rows``, ``bytes``.
 
@@ -80,8 +81,9 @@ class PandasTool:
 
         ``subset`` names the columns that must have a value; without it, all. Two rows are the same if all their
         columns are. ``if_quality_low`` leaves a table of good quality as it is, and does both to one of low quality.
-        Raises ValueError if a column does not exist. Source: operation_executor.md, scenario 7 and case 1.
+        Raises ValueError if a column does not exist.
         """
+        # Source: operation_executor.md, scenario 7 and case 1.
         frame = frames.to_frame(df)
         needed = frames.require_columns(frame, subset or [])
         if if_quality_low:
@@ -128,9 +130,9 @@ class PandasTool:
     def describe(self, df: frames.FrameLike) -> pd.DataFrame:
         """Return count, mean, std, min, quartiles and max of each numeric column, as rows of a table.
 
-        Of a table without numbers: count, unique, top and freq. Raises ValueError if it has no columns. Source:
-        operation_executor.md, "高级用法".
+        Of a table without numbers: count, unique, top and freq. Raises ValueError if it has no columns.
         """
+        # Source: operation_executor.md, "高级用法".
         frame = frames.to_frame(df)
         if frame.columns.empty:
             raise ValueError("df has no columns to describe")
@@ -183,9 +185,9 @@ class PandasTool:
         """Return what is missing and repeated in a table, its ``score`` from 0 to 1 and whether that is ``low``.
 
         The score is the share of cells with a value times the share of rows that repeat no other. The table itself is
-        passed on as ``data``, so that the next operation can take this result as its table. Source:
-        operation_executor.md, scenario 7.
+        passed on as ``data``, so that the next operation can take this result as its table.
         """
+        # Source: operation_executor.md, scenario 7.
         frame = frames.to_frame(df)
         missing = {str(name): int(count) for name, count in frame.isna().sum().items() if count}
         repeated = int(frame.duplicated().sum())
@@ -219,8 +221,8 @@ class PandasTool:
         Columns not named are found by their usual names (``amount``, ``sales``, ``revenue``, ``total``; else quantity
         times price; ``date``; ``category``, ``product``, ``region``). ``metrics`` has ``orders``, ``total``,
         ``average``, ``median`` and ``largest``, in the unit of the amounts. Raises ValueError if there is no amount.
-        Source: operation_executor.md, scenario 1.
         """
+        # Source: operation_executor.md, scenario 1.
         return sales.analyze(frames.to_frame(df), amount, date, category)
 
 

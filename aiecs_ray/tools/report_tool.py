@@ -41,8 +41,9 @@ class ReportTool:
         ``analyze_sales`` returns, a list of ``{"label", "value", "unit"}`` or a dict of numbers. ``tables`` maps a
         heading to a table. All text is escaped; nothing depends on the time, so that a cached page equals a new one.
         To keep the page as a file use ``write_report``, which is not cached. Raises ValueError for an unknown
-        template or something that is no chart. Source: operation_executor.md, case 1.
+        template or something that is no chart.
         """
+        # Source: operation_executor.md, case 1.
         page = _template(template)
         pictures = _charts(charts)
         html = page.substitute(
@@ -56,7 +57,7 @@ class ReportTool:
         return {"title": title, "html": html, "bytes": len(html.encode()), "charts": len(pictures)}
 
     @operation(cache=False)
-    def write_report(self, report: dict[str, Any] | str, file_path: Any) -> dict[str, Any]:
+    def write_report(self, report: dict[str, Any] | str, file_path: files.PathLike) -> dict[str, Any]:
         """Write a report's page to a file, which is replaced as a whole or not at all: ``path`` and ``bytes``.
 
         ``report`` is what ``generate_daily_report`` returns, or its HTML. It is never answered from the cache, so a
@@ -73,8 +74,9 @@ class ReportTool:
     def generate_pdf(self, charts: list[Any] | dict[str, Any], title: str = "Report") -> dict[str, Any]:
         """Return a PDF with one chart a page: ``title``, ``pdf`` (bytes), ``pages``.
 
-        Raises ValueError if there is no chart. Source: operation_executor.md, scenario 1.
+        Raises ValueError if there is no chart.
         """
+        # Source: operation_executor.md, scenario 1.
         pictures = _charts(charts)
         if not pictures:
             raise ValueError("a PDF needs at least one chart")

@@ -33,8 +33,8 @@ class StatsTool:
         A headline entry is ``{"label", "column", "statistic", "unit"}`` (unit optional; statistics: see
         ``measures.statistic``) and comes back as ``{"label", "value", "unit"}``. A value that does not exist, such as
         the standard deviation of one row, is None. Raises ValueError for a missing column or an unknown statistic.
-        Source: operation_executor.md, case 1.
         """
+        # Source: operation_executor.md, case 1.
         frame = frames.to_frame(df)
         columns = {}
         for name in frames.numeric_columns(frame):
@@ -58,8 +58,9 @@ class StatsTool:
         A trend has ``slope`` (change for one unit of ``x``, or for one row), ``change`` (of the line, from the first
         value to the last), ``first``, ``last``, ``r_squared`` (0 to 1, how well the line fits) and ``direction``:
         ``rising``, ``falling`` or ``flat``. Rows without a value are left out. Raises ValueError if a column has
-        fewer than two values. Source: operation_executor.md, scenario 3.
+        fewer than two values.
         """
+        # Source: operation_executor.md, scenario 3.
         frame = frames.to_frame(data, "data")
         if x is not None:
             frames.require_numeric(frame, [x], "data")
@@ -82,8 +83,9 @@ class StatsTool:
         ``zscore`` measures in standard deviations from the mean, ``iqr`` in interquartile ranges beyond the quartiles
         (1.5 is usual there). Each anomaly is ``{"row", "column", "value", "score"}``, the farthest first; ``row``
         counts from 0. A column whose values are all alike has none. Raises ValueError for a missing column or a
-        threshold that is not positive. Source: operation_executor.md, scenario 3.
+        threshold that is not positive.
         """
+        # Source: operation_executor.md, scenario 3.
         frame = frames.to_frame(data, "data")
         if not threshold > 0:
             raise ValueError(f"threshold must be positive, not {threshold}")
@@ -111,9 +113,9 @@ class StatsTool:
         """Return a summary of a table: ``rows``, ``columns``, ``metrics``, ``correlations``, ``text``.
 
         ``columns`` has the type of each, and how many values are missing and different; ``correlations`` are the five
-        strongest between two numeric columns (Pearson, from -1 to 1); ``text`` says the same in a few lines. Source:
-        operation_executor.md, scenario 7.
+        strongest between two numeric columns (Pearson, from -1 to 1); ``text`` says the same in a few lines.
         """
+        # Source: operation_executor.md, scenario 7.
         frame = frames.to_frame(df)
         columns = {
             str(name): {

@@ -124,7 +124,7 @@ class Charge:
 @row(65, "retries-idempotent-unless-said-otherwise")
 def _retries(world: World) -> None:
     for bad in (-1, 0, 10**9, 1.5, "3", {"attempts": -1}, {"attempt": 3}, {"wait_min": math.nan}):
-        world.refuses(InvalidParamsError, "E001", "retry", {**op("subject.give"), "retry": bad})
+        world.refuses(InvalidOperationsError, "E001", "retry", {**op("subject.give"), "retry": bad})
     world.register(Charge)
     once = op("charge.charge", ledger=world.ledger.path)
     error = world.refuses(InvalidParamsError, "E001", "idempotent", {**once, "retry": 3})

@@ -172,7 +172,7 @@ def _closure(world: World) -> None:
 @row(78, "two-of-one-name")
 def _conflict(world: World) -> None:
     with pytest.raises(ToolConflictError, match=r"is taken: .*Subject is registered, .*Refuses is another") as caught:
-        world.register(Refuses, "subject")
+        world.register(Refuses, "subject", config={"ledger": world.ledger.path, "works_from": 1})
     assert caught.value.error_code == "E001"
     assert "replace=True" in str(caught.value)
 

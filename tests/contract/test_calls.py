@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import sqlite3
 import threading
@@ -14,6 +15,7 @@ from aiecs_ray.errors import (
     InvalidInputError,
     InvalidParamsError,
     InvalidSpecError,
+    InvalidToolError,
     OperationFailedError,
     OperationForbiddenError,
     OperationNotFoundError,
@@ -260,6 +262,29 @@ def test_tools_are_called_like_objects(clerk: Runtime) -> None:
     assert "_secret" not in dir(clerk.tools.clerk)
 
 
+def test_the_tools_can_be_walked_counted_and_asked_for(clerk: Runtime) -> None:
+    assert "clerk" in clerk.tools
+    assert "clerc" not in clerk.tools
+    assert 0 not in clerk.tools
+    assert list(clerk.tools) == ["clerk"]
+    assert len(clerk.tools) == 1
+    assert "clerk" in dir(clerk.tools)
+    assert repr(clerk.tools) == "<tools: clerk>"
+
+
+def test_a_closed_runtime_still_shows_the_tools_it_had(clerk: Runtime) -> None:
+    clerk.close()
+
+    assert repr(clerk.tools) == "<tools: clerk>"
+    assert "clerk" in dir(clerk.tools)
+
+
+def test_a_tool_as_an_object_can_be_copied(clerk: Runtime) -> None:
+    copied = copy.copy(clerk.tools.clerk)
+
+    assert copied.add(a=1, b=2) == 3
+
+
 def test_tools_that_do_not_exist_are_refused_by_name(clerk: Runtime) -> None:
     with pytest.raises(ToolNotFoundError, match="did you mean 'clerk'"):
         _ = clerk.tools.clerc
@@ -287,6 +312,23 @@ def test_two_classes_of_one_name_are_refused_unless_one_replaces_the_other(clerk
 
     clerk.register(Other, "clerk", replace=True)
     assert clerk.call("clerk.add", {"a": 1}) == "other 1"
+
+
+def test_a_tool_whose_constructor_lacks_arguments_is_refused_when_it_is_registered(rt: Runtime) -> None:
+    class NeedsUrl:
+        def __init__(self, url: str, times: int = 1) -> None: ...
+
+        def get(self) -> None: ...
+
+    with pytest.raises(InvalidToolError, match=r"missing a required argument: 'url'; give .* as config=\{...\}"):
+        rt.register(NeedsUrl, config={"times": 2})
+
+    assert "needs_url" not in rt.tools
+
+
+def test_a_value_that_cannot_be_put_is_a_wrong_input(rt: Runtime) -> None:
+    with pytest.raises(InvalidParamsError, match="cannot"):
+        rt.put(threading.Lock())
 
 
 def test_a_tool_is_constructed_with_its_config(rt: Runtime) -> None:

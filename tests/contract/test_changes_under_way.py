@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from aiecs_ray import Registry, Runtime
+from aiecs_ray.config import Settings
+from aiecs_ray.errors import ToolNotFoundError
 from aiecs_ray.inprocess import InProcessBackend, LocalReplica
 from tests.contract.probes import DEADLINE, Gate, Ledger, note, op, visit
 
 if TYPE_CHECKING:
-    from aiecs_ray import Runtime
     from aiecs_ray.messages import ToolSpec, Work
 
 pytestmark = pytest.mark.timeout(60)
@@ -91,12 +93,65 @@ def test_a_version_that_was_replaced_is_forgotten_with_its_last_run(rt: Runtime,
 
     def versions() -> int:
         asyncio.run_coroutine_threadsafe(_refresh(rt), rt._link._loop).result(DEADLINE)  # type: ignore[attr-defined]
-        return sum(spec.name == "tool" for spec in rt._link._coordinator._pools.specs())  # type: ignore[attr-defined]
+        pools = rt._link._coordinator._pools._pools  # type: ignore[attr-defined]
+        return sum(pool.spec.name == "tool" for pool in pools.values())
 
     while versions() > 1:
         assert rt.call("tool.answer") == 2
 
     assert versions() == 1
+
+
+def test_a_tool_that_was_taken_away_ends_what_has_begun_and_takes_nothing_new(rt: Runtime, gate: Gate) -> None:
+    rt.register(Waits)
+    rt.register(version(1), "tool")
+    run = rt.submit([op("waits.wait", gate=gate.port), op("tool.answer")])
+    visitor = gate.arrival()
+
+    rt.unregister("tool")
+
+    with pytest.raises(ToolNotFoundError, match="'tool' is not registered"):
+        rt.call("tool.answer")
+    assert "tool" not in rt.tools
+    assert "tool" not in rt.registry.names()
+    visitor.let_go()
+    assert run.result(timeout=DEADLINE)[1].result == 1
+
+
+def test_a_tool_that_was_taken_away_can_come_back(rt: Runtime) -> None:
+    once = version(1)
+    rt.register(once, "tool")
+    rt.call("tool.answer")
+    rt.unregister("tool")
+
+    rt.registry.register(once, "tool")
+
+    assert rt.call("tool.answer") == 1
+    assert "tool" in rt.request("tool_keys")
+
+
+def test_taking_away_a_tool_that_is_none_is_an_error(rt: Runtime) -> None:
+    rt.register(version(1), "tool")
+
+    with pytest.raises(ToolNotFoundError, match="did you mean 'tool'"):
+        rt.unregister("tol")
+
+
+@pytest.mark.parametrize("backend", ["inprocess"], indirect=True)
+def test_a_client_runs_another_clients_tool_in_its_present_version(rt: Runtime) -> None:
+    other = Runtime(rt._link, Settings(), registry=Registry())
+    rt.register(version(1), "tool")
+    assert other.call("tool.answer") == 1
+
+    rt.register(version(2), "tool", replace=True)
+    second = other.call("tool.answer")
+    keys = rt.request("tool_keys")
+    rt.unregister("tool")
+
+    assert second == 2
+    assert keys["tool"] == rt.catalog._local["tool"][1].key
+    with pytest.raises(ToolNotFoundError):
+        other.call("tool.answer")
 
 
 def test_a_replica_that_cannot_be_made_spoils_nothing_where_another_works(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aiecs_ray.errors import InvalidInputError, InvalidParamsError, OperationFailedError, OperationNotFoundError
-from tests.contract.probes import Gate, Ledger, note, visit
+from tests.contract.probes import Gate, Ledger, eventually, note, visit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,6 +134,21 @@ def test_a_map_that_is_closed_early_starts_nothing_more(mapper: Runtime, ledger:
     lines = len(ledger)
     mapper.call("mapper.double", {"n": 1})
     assert lines == len(ledger) <= source.taken <= 60
+
+
+@pytest.mark.parametrize("backend", ["inprocess"], indirect=True)
+def test_a_map_that_is_left_early_leaves_no_results_behind(rt: Runtime) -> None:
+    class Large:
+        def make(self, n: int) -> bytes:
+            return bytes([n % 256]) * 100_000
+
+    rt.register(Large)
+    values = rt.map("large.make", ({"n": n} for n in range(40)), window=20)
+    next(values)
+
+    values.close()  # type: ignore[attr-defined]
+
+    eventually(lambda: rt.stats()["runs"]["kept"] == 0)
 
 
 def test_a_source_that_raises_ends_the_map_with_its_own_error(mapper: Runtime) -> None:

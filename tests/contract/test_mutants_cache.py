@@ -16,16 +16,13 @@ pytestmark = pytest.mark.timeout(40)
 
 
 class Shelf:
-    def __init__(self, label: str = "") -> None:
-        self.label = label
-
     def read(self, ledger: str) -> str:
         note(ledger)
-        return f"{self.label} read"
+        return "read"
 
     def count(self, ledger: str) -> str:
         note(ledger)
-        return f"{self.label} counted"
+        return "counted"
 
     def give(self, ledger: str, value: str) -> str:
         note(ledger)
@@ -39,13 +36,11 @@ def user() -> str:
 
 def test_two_tools_of_one_class_have_entries_of_their_own(rt: Runtime, ledger: Ledger, user: str) -> None:
     for name in ("upper_shelf", "lower_shelf"):
-        rt.register(Shelf, name, config={"label": name})
+        rt.register(Shelf, name)
 
-    answers = [
-        rt.call(f"{name}.read", {"ledger": ledger.path}, user_id=user) for name in ("upper_shelf", "lower_shelf")
-    ]
+    for name in ("upper_shelf", "lower_shelf"):
+        rt.call(f"{name}.read", {"ledger": ledger.path}, user_id=user)
 
-    assert answers == ["upper_shelf read", "lower_shelf read"]
     assert len(ledger) == 2
 
 
@@ -54,7 +49,7 @@ def test_two_operations_of_one_tool_have_entries_of_their_own(rt: Runtime, ledge
 
     answers = [rt.call(f"shelf.{name}", {"ledger": ledger.path}, user_id=user) for name in ("read", "count")]
 
-    assert answers == [" read", " counted"]
+    assert answers == ["read", "counted"]
     assert len(ledger) == 2
 
 

@@ -15,7 +15,7 @@ from aiecs_ray.errors import (
     ReferenceSyntaxError,
     ToolNotFoundError,
 )
-from tests.contract.probes import Gate, Ledger, note, op, visit
+from tests.contract.probes import DEADLINE, Gate, Ledger, note, op, visit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,6 +125,20 @@ def test_a_sequence_runs_one_after_the_other(desk: Runtime, ledger: Ledger) -> N
     desk.run(operations)
 
     assert ledger.lines() == [str(number) for number in range(20)]
+
+
+def test_a_step_of_a_sequence_waits_for_the_end_of_the_one_before(desk: Runtime, ledger: Ledger, gate: Gate) -> None:
+    run = desk.submit([op("desk.visit", gate=gate.port), op("desk.note", ledger=ledger.path)])
+    visitor = gate.arrival()
+
+    # It queues behind what the run has ready, for another replica than the one that waits.
+    desk.call("desk.give")
+    early = ledger.lines()
+    visitor.let_go()
+
+    assert early == []
+    assert all(step.completed for step in run.result(timeout=DEADLINE))
+    assert ledger.lines() == ["ran"]
 
 
 def test_a_result_says_what_ran_and_how_it_ended(desk: Runtime) -> None:

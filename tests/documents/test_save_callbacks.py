@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from aiecs_ray.errors import InvalidInputError
 from tests.contract.probes import op
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     import aiecs_ray
     from aiecs_ray import OperationExecutor, TaskStepResult
-    from tests.contract.probes import Gate
+    from tests.contract.probes import Gate, Ledger
 
 OPERATIONS = [op("desk.give", value=1), op("desk.fail"), op("desk.give", value="$result[0]")]
 Told = list[tuple[Any, ...]]
@@ -197,3 +198,25 @@ async def test_a_callback_is_told_of_every_step_on_ray(ray_rt: aiecs_ray.Runtime
         (2, "desk.give", "completed"),
     ]
     assert [result.result for result in results] == [1, None, 1]
+
+
+@pytest.mark.parametrize("callback", [5, lambda: None, lambda _a, _b, _c: None])
+async def test_a_callback_that_cannot_be_told_refuses_the_sequence_before_anything_runs(
+    executor: OperationExecutor, ledger: Ledger, callback: Any
+) -> None:
+    operations = [op("desk.note", ledger=ledger.path)]
+
+    with pytest.raises(InvalidInputError, match="save_callback must be a function of"):
+        await executor.execute_operations_sequence(operations, "ann", "t1", save_callback=callback)
+
+    assert len(ledger) == 0
+
+
+@pytest.mark.parametrize("on_step", [5, lambda _result: None])
+def test_on_step_that_cannot_be_told_refuses_the_run_before_anything_runs(
+    local: aiecs_ray.Runtime, ledger: Ledger, on_step: Any
+) -> None:
+    with pytest.raises(InvalidInputError, match="on_step must be a function of"):
+        local.run([op("desk.note", ledger=ledger.path)], on_step=on_step)
+
+    assert len(ledger) == 0

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 import aiecs_ray
+from aiecs_ray.binding import Binder
 from aiecs_ray.errors import ExecutionError, InvalidParamsError
 from aiecs_ray.tool import describe
 from aiecs_ray.tools import TOOLS, PandasTool, ReportTool
@@ -51,11 +52,19 @@ def test_a_changed_file_changes_the_key_of_what_reads_it() -> None:
     assert reader.options.fingerprint == {"file_path": "mtime"}
 
 
-def test_any_value_reaches_read_csv_as_its_path() -> None:
+def test_any_value_reaches_read_csv_as_its_path_and_a_model_is_told_to_send_text() -> None:
     schema = describe(PandasTool).operations["read_csv"].schema
 
-    assert "type" not in schema["properties"]["file_path"]
+    assert Binder(PandasTool).bind("read_csv", {"file_path": 123}) == {"file_path": 123}
+    assert schema["properties"]["file_path"]["type"] == "string"
     assert schema["required"] == ["file_path"]
+
+
+def test_descriptions_are_for_who_uses_the_tool_and_parameters_have_a_type(operations: dict[str, Any]) -> None:
+    schemas = {name: operation.schema["properties"] for name, operation in operations.items()}
+
+    assert [name for name, operation in operations.items() if "Source:" in operation.doc] == []
+    assert [(name, key) for name, schema in schemas.items() for key, value in schema.items() if not value] == []
 
 
 def test_every_operation_says_what_it_does(operations: dict[str, Any]) -> None:

@@ -321,3 +321,8 @@ def test_no_operation_changes_its_input(tool: PandasTool, orders: pd.DataFrame) 
 
     assert_frame_equal(orders, before)
     assert not np.asarray(orders["amount"].array).flags.writeable
+
+
+def test_an_empty_path_is_no_file() -> None:
+    with pytest.raises(FileNotFoundError, match="the path is empty"):
+        PandasTool().read_csv("")

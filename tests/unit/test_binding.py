@@ -135,7 +135,7 @@ def test_declared_ids_are_filled_in_from_the_context(binder: Binder) -> None:
 
 def test_empty_context_fills_in_nothing(binder: Binder) -> None:
     assert binder.bind("maybe_tenant", {}, "", None) == {}
-    with pytest.raises(InvalidParamsError, match="missing parameter 'user_id'"):
+    with pytest.raises(InvalidParamsError, match="needs the parameter 'user_id'"):
         binder.bind("tenant", {}, "", "")
 
 
@@ -148,15 +148,15 @@ def test_undeclared_parameters_are_dropped_with_one_warning_each(
 
     messages = [record.getMessage() for record in caplog.records]
     assert messages == [
-        "table.plain has no parameter 'file_path': the value was dropped",
-        "table.plain has no parameter 'other': the value was dropped",
+        "table.plain has no parameter 'file_path': it is left out",
+        "table.plain has no parameter 'other': it is left out",
     ]
     assert caplog.records[0].levelno == logging.WARNING
 
 
 def test_undeclared_parameters_are_refused_where_the_tool_says_so(strict: Binder) -> None:
     with pytest.raises(
-        InvalidParamsError, match=r"table.head: unknown parameter 'pth'; did you mean 'path'\?"
+        InvalidParamsError, match=r"table.head has no parameter 'pth' \(did you mean 'path'\?\); it takes path"
     ) as caught:
         strict.bind("head", {"pth": "a", "path": "b"})
 
@@ -178,7 +178,7 @@ def test_all_missing_parameters_are_named_with_what_there_is() -> None:
     with pytest.raises(InvalidParamsError) as caught:
         Binder(Many).bind("run", {"b": 1})
 
-    assert str(caught.value) == "many.run: missing parameters 'a', 'c' (given: b; it takes a, b, c, d=4)"
+    assert str(caught.value) == "many.run needs the parameters 'a', 'c'; given: b; it takes a, b, c, d"
 
 
 @pytest.mark.parametrize(
@@ -315,10 +315,10 @@ def test_names_can_be_checked_before_anything_runs() -> None:
     head = describe(Table).operations["head"]
 
     check_names(head, ["path", "user_id", "whatever"])
-    with pytest.raises(InvalidParamsError, match=r"table\.head: missing parameter 'path'") as caught:
+    with pytest.raises(InvalidParamsError, match=r"table\.head needs the parameter 'path'") as caught:
         check_names(head, ["n"])
     assert caught.value.operation == "table.head"
-    with pytest.raises(InvalidParamsError, match="unknown parameter 'whatever'"):
+    with pytest.raises(InvalidParamsError, match="has no parameter 'whatever'"):
         check_names(head, ["path", "whatever", "user_id"], unknown_params="error")
 
 
@@ -326,7 +326,7 @@ def test_context_counts_when_names_are_checked() -> None:
     tenant = describe(Table).operations["tenant"]
 
     check_names(tenant, [], user_id="ann")
-    with pytest.raises(InvalidParamsError, match="missing parameter 'user_id'"):
+    with pytest.raises(InvalidParamsError, match="needs the parameter 'user_id'"):
         check_names(tenant, [], user_id="", task_id="t")
 
 

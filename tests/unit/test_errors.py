@@ -43,7 +43,7 @@ MADE: dict[str, AiecsError] = {
     "BusyError": errors.BusyError("9 operations are waiting", 2.5),
     "CircuitOpenError": errors.CircuitOpenError("The circuit of t.op is open", 12.34),
     "UncacheableValueError": errors.UncacheableValueError("[0]['a']", "shop:Order", "no encoding"),
-    "RunLostError": errors.RunLostError("run-1"),
+    "RunLostError": errors.RunLostError("1f-0123456789abcdef"),
 }
 
 TEXTS = {
@@ -82,8 +82,13 @@ TEXTS = {
     "BusyError": "9 operations are waiting; try again in 2.5 s",
     "CircuitOpenError": "The circuit of t.op is open; try again in 12.3 s",
     "UncacheableValueError": "A value of type shop:Order at [0]['a'] has no cache key: no encoding",
-    "RunLostError": "Run 'run-1' was lost: the coordinator that held it was restarted; submit it again",
+    "RunLostError": "Run '1f-0123456789abcdef' was lost: the coordinator that held it was restarted; submit it again",
 }
+
+
+def test_an_id_that_no_run_has_is_not_called_lost() -> None:
+    assert str(errors.RunLostError("run")) == "Run 'run' never was: a run's id has another form (run.id)"
+
 
 TOLD_WHOLE = (
     *("OperationFailedError", "DatabaseError", "RetryExhaustedError", "BusyError", "CircuitOpenError"),

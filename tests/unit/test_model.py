@@ -379,3 +379,10 @@ def test_documents_failure_example_runs_unchanged() -> None:
     assert failure_result.error_code == "E003"
     assert failure_result.error_message == "File not found: data.csv"
     assert failure_result.is_valid()
+
+
+def test_members_of_the_enums_become_their_values() -> None:
+    made = TaskStepResult("a.b", None, False, "", TaskStatus.FAILED, ErrorCode.EXECUTION_ERROR, "no")  # type: ignore[arg-type]
+
+    assert (type(made.status), made.status, type(made.error_code), made.error_code) == (str, "failed", str, "E003")
+    assert "status='failed'" in repr(made)

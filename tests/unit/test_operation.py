@@ -333,7 +333,7 @@ def test_a_wish_for_the_cache_has_several_forms(cache: Any) -> None:
 def test_a_wish_for_retries_of_another_kind_is_refused(retry: Any) -> None:
     error = refused(retry=retry)
 
-    assert type(error) is InvalidParamsError
+    assert type(error) is InvalidOperationsError
     assert str(error).startswith("retry: expected a number of attempts")
 
 
@@ -424,3 +424,12 @@ def attempt(operation: dict[str, Any]) -> tuple[Requested | None, int | None]:
         return parse_operations([operation])[0], None
     except InvalidInputError as error:
         return None, error.index
+
+
+@pytest.mark.parametrize("wrong", ["x", 1, []])
+def test_a_wrong_cache_mode_is_told_in_words(wrong: Any) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        parse_operations([{"operation": "a.b", "cache": wrong}])
+
+    got = "a value of type list" if wrong == [] else wrong
+    assert str(caught.value) == f"cache must be one of on, off, refresh, only, True or False, got {got}"

@@ -325,9 +325,9 @@ def generator() -> Any:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (generator, "a generator cannot leave its process; return the value itself"),
-        (nothing, "a coroutine cannot leave its process; return the value itself"),
-        (lambda: iter_async(), "an async generator cannot leave its process; return the value itself"),  # noqa: PLW0108
+        (generator, "a generator cannot leave its process; send the value itself"),
+        (nothing, "a coroutine cannot leave its process; send the value itself"),
+        (lambda: iter_async(), "an async generator cannot leave its process; send the value itself"),  # noqa: PLW0108
         (threading.Lock, "cannot be serialised: TypeError: cannot pickle '_thread.lock' object"),
         (socket.socket, "cannot be serialised: TypeError: cannot pickle 'socket' object"),
         (Stubborn, "cannot be serialised: RuntimeError: not me"),
@@ -390,7 +390,7 @@ def test_references_to_what_others_own_are_refused(module: str, name: str, said:
     kind = type(name, (), {"__module__": module, "__reduce__": lambda _: (int, (1,))})
 
     assert is_foreign(kind())
-    assert refusal({"refs": [kind()]}) == f"{said} cannot leave its process; return the value itself"
+    assert refusal({"refs": [kind()]}) == f"{said} cannot leave its process; send the value itself"
 
 
 def test_a_class_of_the_same_name_from_elsewhere_is_a_value() -> None:

@@ -126,7 +126,7 @@ class Bench:
         self.registry.register(Diary, stateful=True)
         self.registry.register(Strict, unknown_params="error")
         self.puts: list[packing.Packed] = []
-        catalog = Catalog(self.registry, runtime_env, lambda: (), lambda environment: environment)
+        catalog = Catalog(self.registry, runtime_env, lambda _: {}, lambda environment: environment)
         self.preparer = Preparer(catalog, put=self.put, inline_limit=INLINE, client="client-1")
 
     def put(self, packed: packing.Packed) -> tuple[str, int]:
@@ -231,14 +231,14 @@ def test_the_tools_of_a_request_come_along(bench: Bench) -> None:
         ([give(1), give("$result[0]._x")], ReferenceForbiddenError, 1),
         ([give(1), op("need", first=1)], InvalidParamsError, 1),
         ([give(1, timeout=0)], InvalidTimeoutError, 0),
-        ([give(1, retry={"attempts": 0})], InvalidParamsError, 0),
-        ([give(1, retry=0)], InvalidParamsError, 0),
-        ([give(1, retry=-1)], InvalidParamsError, 0),
-        ([give(1, retry=1_000_000_000)], InvalidParamsError, 0),
-        ([give(1, retry=1.5)], InvalidParamsError, 0),
-        ([give(1, retry="3")], InvalidParamsError, 0),
-        ([give(1, retry=True)], InvalidParamsError, 0),
-        ([give(1, retry=[3])], InvalidParamsError, 0),
+        ([give(1, retry={"attempts": 0})], InvalidOperationsError, 0),
+        ([give(1, retry=0)], InvalidOperationsError, 0),
+        ([give(1, retry=-1)], InvalidOperationsError, 0),
+        ([give(1, retry=1_000_000_000)], InvalidOperationsError, 0),
+        ([give(1, retry=1.5)], InvalidOperationsError, 0),
+        ([give(1, retry="3")], InvalidOperationsError, 0),
+        ([give(1, retry=True)], InvalidOperationsError, 0),
+        ([give(1, retry=[3])], InvalidOperationsError, 0),
         ([give(1), give(1, depends_on=[7])], ReferenceRangeError, 1),
     ],
 )
@@ -259,8 +259,26 @@ def test_a_name_that_is_not_known_is_compared_with_those_that_are(bench: Bench) 
 def test_missing_parameters_are_named(bench: Bench) -> None:
     error = bench.refused(op("need", first=1))
 
-    assert str(error) == "desk.need needs the parameter 'second'; given: first"
-    assert str(bench.refused(op("need"))) == "desk.need needs the parameter 'first', 'second'; given: none"
+    assert str(error) == "desk.need needs the parameter 'second'; given: first; it takes first, second"
+    assert str(bench.refused(op("need"))) == (
+        "desk.need needs the parameters 'first', 'second'; given: none; it takes first, second"
+    )
+
+
+def test_a_parameter_that_was_given_by_a_wrong_name_is_shown_each_time(bench: Bench) -> None:
+    texts = {str(bench.refused(op("need", first=1, secnd=2))) for _ in range(3)}
+
+    given = "first, secnd (unknown; did you mean 'second'?)"
+    assert texts == {f"desk.need needs the parameter 'second'; given: {given}; it takes first, second"}
+
+
+def test_a_traceback_says_which_operation_of_many_is_wrong(bench: Bench) -> None:
+    good = give(1)
+    wrong = [op("need"), {"operation": "x"}, give(2, params=None), give(3, timeout=-1), give("$result[900]")]
+
+    notes = [bench.refused(good, good, one).__notes__ for one in wrong]
+
+    assert notes == [[f"at operation 2 ({name})"] for name in ("desk.need", "x", "desk.give", "desk.give", "desk.give")]
 
 
 def test_a_parameter_that_is_not_declared_is_left_out_with_one_warning(
@@ -271,14 +289,14 @@ def test_a_parameter_that_is_not_declared_is_left_out_with_one_warning(
 
     assert bench.arrived(first) == bench.arrived(second) == {"value": 1}
     assert [record.getMessage() for record in caplog.records] == [
-        "desk.give has no parameter 'file_path'; it is left out"
+        "desk.give has no parameter 'file_path': it is left out"
     ]
 
 
 def test_a_tool_may_refuse_parameters_it_does_not_declare(bench: Bench) -> None:
     error = bench.refused({"operation": "strict.give", "params": {"vlaue": 1}})
 
-    assert str(error) == "strict.give has no parameter 'vlaue'; it takes value"
+    assert str(error) == "strict.give has no parameter 'vlaue' (did you mean 'value'?); it takes value"
     assert bench.request({"operation": "strict.give", "params": {"value": 1, "user_id": "x"}})
 
 
@@ -769,15 +787,27 @@ def test_large_parts_beside_references_are_put_by_themselves(bench: Bench) -> No
     assert [source.kind for source in request.steps[1].inputs] == ["step", "step", "object"]
 
 
-def test_more_large_parts_than_slots_travel_in_the_request(bench: Bench) -> None:
+def test_more_large_parts_than_slots_are_put_together(bench: Bench) -> None:
     parts = [np.full(200, float(n)) for n in range(MAX_REFERENCES + 50)]
 
     request = bench.request(give(1), give(["$result[0]", *parts]))
 
     arrived = bench.arrived(request, 1, results=("first",))["value"]
-    assert len(request.steps[1].inputs) == MAX_REFERENCES
+    assert len(request.steps[1].inputs) == MAX_REFERENCES + 1
+    assert len(bench.puts) == 1
     assert arrived[0] == "first"
     assert [part[0] for part in arrived[1:]] == [float(n) for n in range(MAX_REFERENCES + 50)]
+
+
+def test_many_parts_that_are_large_only_together_are_put_together(bench: Bench) -> None:
+    params = {f"p{n}": {"text": chr(n) * 900, "of": "$result[0]"} if n % 2 else chr(n) * 900 for n in range(65, 126)}
+
+    request = bench.request(give(1), op("anything", **params))
+
+    expected = {name: {**value, "of": "r"} if isinstance(value, dict) else value for name, value in params.items()}
+    assert bench.arrived(request, 1, results=("r",)) == expected
+    assert packing.as_packed(request.steps[1].params).size <= INLINE
+    assert len(bench.puts) == 1
 
 
 def test_a_handle_stands_anywhere_inside_parameters(bench: Bench) -> None:
@@ -859,18 +889,23 @@ def test_a_handle_made_elsewhere_is_told_apart_by_itself() -> None:
 
 
 def test_names_of_other_clients_are_asked_for_when_they_are_needed() -> None:
-    asked: list[int] = []
+    asked: list[str] = []
     there = Bench()
     registry = Registry()
     registry.register(Strict)
-    here = Catalog(registry, None, lambda: asked.append(1) or list(specs), lambda environment: environment)  # type: ignore[func-returns-value]
+
+    def ask(what: str) -> Any:
+        asked.append(what)
+        return {spec.name: spec.key for spec in specs} if what == "tool_keys" else specs
+
+    here = Catalog(registry, None, ask, lambda environment: environment)
     specs = [there.preparer.catalog.tool(name)[0] for name in ("desk", "diary")]
 
     found = [here.find("strict", "give"), here.find("desk", "give"), here.find("diary", "kept")]
 
     assert [tool.name for tool, _ in found] == ["strict", "desk", "diary"]
     assert found[2][1].options["cache"] is True
-    assert len(asked) == 1
+    assert asked == ["tool_keys", "tools", "tool_keys"]
     with pytest.raises(ToolNotFoundError, match="did you mean 'desk'"):
         here.find("dask", "give")
 
@@ -878,7 +913,7 @@ def test_names_of_other_clients_are_asked_for_when_they_are_needed() -> None:
 def test_a_tool_that_was_defined_again_is_described_again() -> None:
     registry = Registry()
     registry.register(Desk)
-    catalog = Catalog(registry, None, lambda: (), lambda environment: environment)
+    catalog = Catalog(registry, None, lambda _: {}, lambda environment: environment)
     before = catalog.tool("desk")[0]
 
     registry.register(Strict, "desk", replace=True)
@@ -898,7 +933,7 @@ def test_the_environment_of_a_tool_is_laid_over_that_of_the_client() -> None:
     registry = Registry()
     registry.register(Stove)
     client = {"env_vars": {"A": "client", "B": "client"}, "pip": ["x"]}
-    catalog = Catalog(registry, client, lambda: (), lambda environment: environment)
+    catalog = Catalog(registry, client, lambda _: {}, lambda environment: environment)
 
     environment = catalog.tool("stove")[0].options["runtime_env"]
 

@@ -222,8 +222,14 @@ def test_list_tools_is_plain_data(registry: Registry) -> None:
         "doc": "Read a file.",
         "async": False,
         "parameters": [
-            {"name": "file_path", "type": "str", "required": True, "default": None},
-            {"name": "delimiter", "type": "str", "required": False, "default": "','"},
+            {"name": "file_path", "type": "str", "schema": {"type": "string"}, "required": True, "default": None},
+            {
+                "name": "delimiter",
+                "type": "str",
+                "schema": {"type": "string", "default": ","},
+                "required": False,
+                "default": ",",
+            },
         ],
     }
     assert write["async"]
@@ -385,3 +391,13 @@ def test_registering_from_many_threads_loses_nothing(registry: Registry) -> None
         thread.join()
 
     assert len(registry.names()) == 200
+
+
+def test_a_registry_and_its_tools_are_shown_in_a_line(registry: Registry) -> None:
+    definition = registry.register(PandasTool)
+
+    assert repr(registry) == "<registry: pandas_tool>"
+    assert repr(definition) == "<tool pandas_tool: read_csv, write_csv>"
+    assert "pandas_tool" in registry
+    assert "other_tool" not in registry
+    assert 5 not in registry

@@ -547,3 +547,18 @@ def test_importing_the_decorators_imports_neither_ray_nor_pandas() -> None:
     )
 
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("decorate", [tool, tool("adder"), tool(num_cpus=1)], ids=["bare", "named", "with options"])
+def test_a_function_is_refused_when_it_is_decorated(decorate: Any) -> None:
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    with pytest.raises(InvalidToolError, match=r"@tool decorates classes, got the function 'add': make it a method"):
+        decorate(add)
+
+
+@pytest.mark.parametrize("wrong", [5, ["name"], object()])
+def test_what_is_neither_a_name_nor_a_class_is_refused_by_the_decorator_at_once(wrong: Any) -> None:
+    with pytest.raises(InvalidToolError, match="@tool takes a name and options"):
+        tool(wrong)
