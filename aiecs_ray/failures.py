@@ -40,9 +40,6 @@ def text_of(error: BaseException) -> str:
         text = f"the tool called sys.exit({text})"
     elif not text:
         text = type(error).__name__
-    elif isinstance(error, KeyError) and text[0] in "'\"":
-        # What a dict raises says nothing but the key.
-        text = f"{type(error).__name__}: {text}"
     if len(text) > MESSAGE_LIMIT:
         text = f"{text[:MESSAGE_LIMIT]}... ({len(text)} characters)"
     return text

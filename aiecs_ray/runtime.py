@@ -383,7 +383,8 @@ class Runtime(Controls):
             # An interrupt can come when the request has just been sent.
             if isinstance(error, KeyboardInterrupt) if future is None else not future.done():
                 wind_up(self.cancel(prepared), f"{self.incarnation}-{prepared.request.token}")
-            self.abandon(prepared)
+            if watch is None:
+                self.abandon(prepared)
             raise
         finally:
             if watch is not None:

@@ -90,14 +90,14 @@ async def test_parameters_that_are_none_are_found_in_a_batch_with_their_place(ex
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (5, "got 5"),
-        ({"params": {}}, "the key 'tool' is missing"),
-        ({"tool": 5}, "got 5 as 'tool'"),
-        ({"tool": "desk", "arguments": {}}, "got the key 'arguments'"),
+        (5, "must be a dict of 'tool' and 'params', got 5"),
+        ({"params": {}}, "lacks 'tool'; it has params"),
+        ({"tool": 5}, "must name its tool by a text, got 5"),
+        ({"tool": "desk", "arguments": {}}, "has the unknown key 'arguments'"),
     ],
 )
 async def test_a_malformed_tool_call_is_told_what_is_wrong(executor: OperationExecutor, call: Any, text: str) -> None:
-    with pytest.raises(InvalidOperationsError, match=f"tool call 0 must be a dict of 'tool' and 'params'; {text}"):
+    with pytest.raises(InvalidOperationsError, match=f"tool call 0 {text}"):
         await executor.batch_tool_calls([call])
 
 
@@ -111,7 +111,7 @@ async def test_a_malformed_task_is_told_what_is_wrong(task: Any, text: str) -> N
 
 async def test_a_wrong_cache_mode_is_told_the_right_ones(executor: OperationExecutor) -> None:
     with pytest.raises(
-        InvalidInputError, match=r"^cache: expected 'on', 'off', 'refresh', 'only', True or False, got x"
+        InvalidInputError, match=r"^cache must be one of on, off, refresh, only, True or False, got x"
     ):
         await executor.execute_operations_sequence([{**op("desk.give"), "cache": "x"}], "u", "t")
 
