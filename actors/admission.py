@@ -6,6 +6,7 @@ First the limit of the run; then, for what the cache did not answer, the breaker
 from __future__ import annotations
 
 import asyncio
+import weakref
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aiecs_ray import failures
@@ -55,10 +56,18 @@ class Admission:
     """Where the steps of one run stand."""
 
     def __init__(self, run: Admissible, guards: Guards, limits: Limits) -> None:
-        self._run = run
+        # Not in a circle with its run, which would keep its results until the next collection.
+        self._ref = weakref.ref(run)
         self._gates, self._table, self._breakers = guards
         self._meter: Meter | None = guards.table.meter_of_run(limits)
         self._calls: dict[int, Admitted] = {}
+
+    @property
+    def _run(self) -> Admissible:
+        """The run, which is there as long as one of its steps is open."""
+        run = self._ref()
+        assert run is not None
+        return run
 
     def enter(self, steps: list[int]) -> None:
         """Steps are ready: those that pass the limit of the run go on."""

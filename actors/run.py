@@ -13,9 +13,10 @@ from aiecs_ray.actors.lookups import Lookups
 from aiecs_ray.actors.remaking import Remaking
 from aiecs_ray.actors.services import Services, Ticket
 from aiecs_ray.actors.tasks import Tasks
-from aiecs_ray.messages import ErrorInfo, EventKind, RunRequest, Settled
+from aiecs_ray.messages import Elided, ErrorInfo, EventKind, RunRequest, Settled
 from aiecs_ray.model import TaskStatus
 from aiecs_ray.outlines import told
+from aiecs_ray.packing import is_small
 from aiecs_ray.plan import Plan
 from aiecs_ray.plan_values import Actions, Ending, PlanStep, State
 
@@ -285,6 +286,10 @@ class Run:
         """A replica has room for a step: return whether it is still to be run."""
         return self.plan.state(step) is State.READY and self._answers.claim(step)
 
+    def is_stored(self, step: int) -> bool:
+        """Whether the result of a step may go to the cache, or to identical steps that wait for it."""
+        return self._answers.possible(step) and self.policy(step).ttl != 0
+
     def expects_answer(self, step: int) -> bool:
         """Whether a step may be answered by the cache, or by an identical one that is under way."""
         return self._answers.expected(step)
@@ -310,12 +315,16 @@ class Run:
                 data.update(code=failure.code, message=failure.message)
             self.log.add(EventKind.STEP_RETRYING, step, data)
             self._call_later(seconds, self._due, step)
-        if self.plan.done and not self.remaking.active and not self.finished.is_set():
-            self._finish()
+        if self.plan.done and not self.finished.is_set():
+            if self.remaking.active:
+                # Whoever waited for it has ended.
+                self.remaking.cancel()
+            else:
+                self._finish()
 
     def let_in(self, steps: list[int]) -> None:
         """Go on with steps that are ready, as soon as the limit of the run lets them through."""
-        self._admission.enter(steps)
+        self._admission.enter(self.remaking.with_inputs(steps))
 
     def _set_deadlines(self, steps: Sequence[int]) -> None:
         """The deadline of an operation counts from when it could first start."""
@@ -338,7 +347,9 @@ class Run:
         from_cache = step in self._hits
         payload = self.payloads.get(step) if status is TaskStatus.COMPLETED else None
         tries = self.plan.tries(step)
-        self.settled[step] = Settled(status.value, payload, error, from_cache, seconds, tries, size)
+        dropped = payload is Elided.ELIDED
+        payload = None if dropped else payload
+        self.settled[step] = Settled(status.value, payload, error, from_cache, seconds, tries, size, dropped)
         data: dict[str, Any] = {"spec": self._policies[step].spec, "seconds": seconds, "attempts": tries}
         if (place := self._places.pop(step, None)) is not None:
             data["replica"], data["node"] = place
@@ -355,10 +366,13 @@ class Run:
         self._answers.left(step, failed=failed and tries > 0 and self._stopped_by is None)
 
     def _drop(self, step: int) -> None:
-        self.payloads.pop(step, None)
+        payload = self.payloads.pop(step, None)
         settled = self.settled[step]
         if settled is not None:
-            self.bytes -= settled.size
+            if payload is Elided.ELIDED:
+                self.remaking.left_out.discard(step)
+            else:
+                self.bytes -= settled.size
             self.settled[step] = settled._replace(payload=None, dropped=True)
 
     def _finish(self) -> None:
@@ -385,6 +399,13 @@ class Run:
         self._services.replicas.forget(self)
         self._admission.over()
         self.finished.set()
+
+    def let_go(self) -> None:
+        """Nobody asks for the run any more: hold no large result while it is still counted and recorded."""
+        for step, settled in enumerate(self.settled):
+            if settled is not None and not is_small(settled.payload):
+                self.settled[step] = settled._replace(payload=None, dropped=True)
+        self.request = self.request.without_inputs()
 
     # --- the cache -----------------------------------------------------------------------------------------
 
@@ -439,7 +460,10 @@ class Run:
     def _keep(self, step: int, payload: Any, size: int, summary: str, seconds: float) -> None:
         self.payloads[step] = payload
         self._sizes[step] = (size, summary, seconds)
-        self.bytes += size
+        if payload is Elided.ELIDED:
+            self.remaking.left_out.add(step)
+        else:
+            self.bytes += size
 
 
 def _plan_steps(request: RunRequest) -> list[PlanStep]:

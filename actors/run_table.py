@@ -78,6 +78,7 @@ class RunTable:
         for settled in run.settled:
             if settled is not None:
                 self._operations[settled.status] = self._operations.get(settled.status, 0) + 1
+        run.let_go()
         self._expired[run.id] = None
         while len(self._expired) > STUBS:
             self._expired.popitem(last=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from aiecs_ray.messages import Item, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from aiecs_ray.actors.run import Run
     from aiecs_ray.messages import Input
@@ -25,6 +25,8 @@ def chain_from(run: Run, step: int) -> list[int]:
     def accept(following: int) -> bool:
         policy, files = run.policy(following), run.request.steps[following].files
         if policy.tool != tool or run.is_limited(following) or following in run.alone:
+            return False
+        if run.remaking.missing(following):
             return False
         # In a segment nothing would ask the cache, and nothing would count a deadline from when the step can start.
         if policy.cache == "only" or policy.deadline is not None:
@@ -63,10 +65,24 @@ def compose(run: Run, work_id: int, steps: Sequence[int], *, chain: bool) -> Wor
         attempt = plan.tries(step) + 1
         # Only a result that may be stored needs the state of its files.
         files = spec.files if spec.files and run.key(step) is not None else ()
-        items.append(Item(step, attempt, policy.operation, spec.params, tuple(inputs), policy.idempotent, files))  # type: ignore[arg-type]  # the literals are right
+        left_out = _may_be_left_out(run, step, inside)
+        items.append(
+            Item(step, attempt, policy.operation, spec.params, tuple(inputs), policy.idempotent, files, left_out)  # type: ignore[arg-type]  # the literals are right
+        )
     request = run.request
     chained = chain and len(items) > 1
     return Work(work_id, run.id, tuple(items), tuple(values), chained, request.user_id, request.task_id, request.calls)
+
+
+def _may_be_left_out(run: Run, step: int, inside: Collection[int]) -> bool:
+    """Return whether a large result of a step can stay in its replica.
+
+    That is where nobody reads it but steps that are sent along, it does not go to the cache, and it may be made anew
+    for those of them that have to run elsewhere after all.
+    """
+    if run.plan.is_needed_beside(step, inside):
+        return False
+    return not run.is_stored(step) and run.remaking.is_possible(step)
 
 
 def _source(run: Run, source: Input) -> Any:

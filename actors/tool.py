@@ -19,12 +19,13 @@ from aiecs_ray.actors.body import Body, CancelFlag, Throttle, lifetime
 from aiecs_ray.actors.file_states import STOPPED, with_states
 from aiecs_ray.actors.ledger import Ledger
 from aiecs_ray.actors.loop_watch import watch_loop
+from aiecs_ray.actors.made import Made, meets_others
 from aiecs_ray.actors.values import packed_result
 from aiecs_ray.backend import Running, Stopped
 from aiecs_ray.binding import Binder
 from aiecs_ray.definition import describe
 from aiecs_ray.errors import AiecsError, ResultInvalidError
-from aiecs_ray.messages import ErrorInfo, Item, Outcome, Outcomes, ToolSpec, Work
+from aiecs_ray.messages import Elided, ErrorInfo, Item, Outcome, Outcomes, ToolSpec, Work
 from aiecs_ray.packing import Packed
 from aiecs_ray.reference import look_up
 from aiecs_ray.running import Attempt, attempt_scope
@@ -166,7 +167,7 @@ class ToolHost:
     def _one_by_one(self, work: Work, *, hold: bool) -> Iterator[Delivery]:
         ready = self._hold(work.id)
         total = 0
-        made: dict[int, Any] = {}
+        made = Made(work)
         for place, item in enumerate(work.items):
             if work.id in self._recalled:
                 break
@@ -176,10 +177,11 @@ class ToolHost:
             outcome, packed = self._run(work, item, made)
             if outcome is None:
                 break
-            if packed is not None and packed.buffers and _meets_others(work, place, hold=hold):
+            if packed is not None and packed.buffers and meets_others(work, place, hold=hold):
                 packed = packed.copy()
-            made[item.step] = outcome.payload if packed is None else packed
+            made.add(item.step, outcome.payload if packed is None else packed, place)
             total += self._add(ready, outcome, packed)
+            packed = None
             if not hold and (ready.larges or not item.idempotent):
                 yield ready
                 ready = self._hold(work.id)
@@ -220,7 +222,7 @@ class ToolHost:
 
     def _add(self, ready: Delivery, outcome: Outcome, packed: Packed | None) -> int:
         """Add an outcome to a delivery, a large value beside it; return the size of that."""
-        if packed is None or packed.size <= self._inline_limit:
+        if packed is None or packed.size <= self._inline_limit or outcome.payload is Elided.ELIDED:
             ready.outcomes.append(outcome)
             return 0
         ready.outcomes.append(outcome._replace(payload=Large(len(ready.larges))))
@@ -361,7 +363,8 @@ class ToolHost:
         if packing.inline(result):
             return Outcome(step, attempt, "value", result, 8, type(result).__name__, *rest), None
         packed = packed_result(result, self._tool, self._spec.options, self._most)
-        payload = None if packed.size > self._inline_limit else packing.to_payload(packed)
+        large = Elided.ELIDED if item.left_out else None
+        payload = large if packed.size > self._inline_limit else packing.to_payload(packed)
         return Outcome(step, attempt, "value", payload, packed.size, packing.summarise(result), *rest), packed
 
     def _failed(self, body: Body, item: Item, error: BaseException) -> Outcome:
@@ -451,12 +454,3 @@ def _shift(outcome: Outcome, by: int) -> Outcome:
     if by and type(outcome.payload) is Large:
         return outcome._replace(payload=Large(outcome.payload.place + by))
     return outcome
-
-
-def _meets_others(work: Work, place: int, *, hold: bool) -> bool:
-    """Whether a result is delivered or read only after bodies that may write to what it is made of."""
-    later = work.items[place + 1 :]
-    if hold and later:
-        return True
-    step = work.items[place].step
-    return any(source[:2] == ("item", step) for item in later[1:] for source in item.inputs)

@@ -7,7 +7,7 @@ without ever running the code that makes them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from enum import IntEnum, StrEnum
+from enum import Enum, IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from aiecs_ray.columns import Columns, to_columns, to_rows
@@ -235,6 +235,14 @@ class Item(NamedTuple):
     idempotent: bool = True
     files: tuple[tuple[str, str], ...] = ()
     """Files whose state the outcome has to tell, as in the step."""
+    left_out: bool = False
+    """Its result, if it is large, stays in the replica: nobody needs it but later items of this work."""
+
+
+class Elided(Enum):
+    """Stands for a large result that never left its replica, where later items of the same work have read it."""
+
+    ELIDED = "elided"
 
 
 class Work(NamedTuple):
@@ -294,7 +302,7 @@ class Outcome(NamedTuple):
     attempt: int
     kind: Literal["value", "error", "cancelled"]
     payload: Any = None
-    """For ``value``: an inline payload, or a reference that the backend made of a large one."""
+    """For ``value``: an inline payload, a reference that the backend made of a large one, or :class:`Elided`."""
     size: int = 0
     summary: str = ""
     """Type and shape of the value, for people."""
@@ -362,7 +370,7 @@ class EventKind(StrEnum):
     STEP_SLOW = "step_slow"
     """It has no time limit and has run for ``seconds``."""
     STEP_REMADE = "step_remade"
-    """Its result had been lost with a node and was made anew."""
+    """Its result had been lost with its node, or had stayed in a replica that has it no more, and was made anew."""
     PROGRESS = "progress"
     """``done``, ``total``, ``message``, as the operation reported them."""
     REPLICA_STARTED = "replica_started"

@@ -18,7 +18,7 @@ from aiecs_ray.plan_values import STATUS, Actions, Ending, PlanStep, State, Stop
 from aiecs_ray.retry import is_named, is_transient, next_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
 _DATA, _SUCCESS, _ORDER = 0, 1, 2
 
@@ -113,6 +113,17 @@ class Plan:
     def unfinished(self) -> list[int]:
         """Return the steps that have not ended."""
         return [index for index, state in enumerate(self._state) if state < State.COMPLETED]
+
+    def keeps(self, step: int) -> bool:
+        """Return whether the result of a step is kept after the run."""
+        return self._keep is None or step in self._keep
+
+    def is_needed_beside(self, step: int, inside: Collection[int]) -> bool:
+        """Return whether anybody needs the result of a step but the steps of ``inside``."""
+        return self.keeps(step) or any(
+            kind == _DATA and successor not in inside and self._state[successor] < State.COMPLETED
+            for successor, kind in self._successors.get(step, {}).items()
+        )
 
     def chain(self, step: int, accept: Callable[[int], bool], limit: int) -> list[int]:
         """Return ``step`` and the steps that can follow it in one call to its replica.

@@ -6,7 +6,7 @@ import asyncio
 import math
 from typing import TYPE_CHECKING, Any
 
-from aiecs_ray.messages import ErrorInfo, Mark, Outcome
+from aiecs_ray.messages import Elided, ErrorInfo, Mark, Outcome
 from aiecs_ray.testing.host_model import LargeValue
 from aiecs_ray.testing.world import bare, value_of
 
@@ -26,7 +26,9 @@ LARGE = 100_000
 async def live(replica: SimReplica, body: ModelBody, work: Work, item: Item, made: dict[int, Any]) -> Outcome:
     """Run one body to its end and say how it ended."""
     world = replica.world
-    faults, poisoned = world.faults, item.step in world.plans[work.run].poisoned
+    faults = world.faults
+    # What is made anew has completed before.
+    poisoned = work.run in world.plans and item.step in world.plans[work.run].poisoned
     if not replica.dead and world.happens(faults.crash_before):
         # The process ends when the host has noted the start and the body has done nothing.
         replica.die("SIGKILL before a body")
@@ -73,7 +75,7 @@ async def _course(replica: SimReplica, body: ModelBody, work: Work, item: Item) 
 
 def _is_limited(world: World, work: Work, step: int) -> bool:
     """Whether something ends a body that never ends by itself."""
-    policy, plan = world.policy(work.run, step), world.plans[work.run]
+    policy, plan = world.policy(work.run, step), world.plan_of(work.run)
     return bool(policy.timeout or policy.deadline or plan.request.deadline or plan.cancel_at is not None)
 
 
@@ -116,5 +118,7 @@ def _outcome(item: Item, how: str, seconds: float, value: int | LargeValue) -> O
 def _value(world: World, work: Work, item: Item, made: dict[int, Any]) -> int | LargeValue:
     policy = world.policy(work.run, item.step)
     inputs = [bare(work.values[index] if kind == "value" else made[index]) for kind, index, _, _ in item.inputs]
+    if Elided.ELIDED in inputs:
+        world.broken(f"step {item.step} of {work.run} was sent, and what it reads had stayed in another replica")
     value = value_of(policy, item.params, inputs, work.user_id, work.task_id)
     return LargeValue(value) if world.operations[policy.tool, item.operation].large else value

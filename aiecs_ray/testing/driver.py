@@ -21,6 +21,10 @@ KILLING = 10.0
 """Seconds for which random replicas are killed; what was retried must come to its end some time."""
 
 
+READING = 0.001
+"""Seconds that a client takes to read large results."""
+
+
 class Driver:
     """Plays the clients of one scenario."""
 
@@ -122,6 +126,7 @@ class Driver:
             self._world.broken(f"{answer.run} has {len(answer.page.settled)} results, not {len(plan.request.steps)}")
         if answer.page is not None and not all(is_small(settled.payload) for settled in answer.page.settled):
             # Kept until the client has read what is large.
+            await asyncio.sleep(READING)
             await self._coordinator.release(answer.run)
 
     def _judge_stranger(self, plan: RunPlan, *, stranger: bool) -> None:

@@ -11,9 +11,10 @@ import asyncio
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aiecs_ray.actors.made import Made
 from aiecs_ray.actors.tool import QUICK, REMEMBERED
 from aiecs_ray.backend import Running, Stopped
-from aiecs_ray.messages import Mark
+from aiecs_ray.messages import Elided, Mark
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -98,8 +99,8 @@ class HostModel:
 
     async def _one_by_one(self, work: Work, *, hold: bool) -> AsyncGenerator[list[Outcome], None]:
         ready = self._hold(work.id)
-        made: dict[int, Any] = {}
-        for item in work.items:
+        made = Made(work)
+        for place, item in enumerate(work.items):
             if work.id in self._recalled:
                 break
             if ready and not hold and not self._is_quick(item):
@@ -110,8 +111,8 @@ class HostModel:
             if outcome is None:
                 break
             await self._maybe_hesitate()
-            made[item.step] = outcome.payload
-            ready.append(outcome)
+            made.add(item.step, outcome.payload, place)
+            ready.append(_as_sent(item, outcome))
             if not hold and (_has_large(ready) or not item.idempotent):
                 yield ready
                 ready = self._hold(work.id)
@@ -134,6 +135,7 @@ class HostModel:
         async def run(item: Item) -> None:
             ended.put_nowait(await self._run(work, item, {}))
 
+        items = {item.step: item for item in work.items}
         tasks = [asyncio.get_running_loop().create_task(run(item)) for item in work.items]
         try:
             left = len(work.items)
@@ -143,7 +145,7 @@ class HostModel:
                     outcomes.append(ended.get_nowait())
                 left -= len(outcomes)
                 if ready := [outcome for outcome in outcomes if outcome is not None]:
-                    yield ready
+                    yield [_as_sent(items[outcome.step], outcome) for outcome in ready]
         finally:
             for task in tasks:
                 task.cancel()
@@ -198,6 +200,12 @@ class HostModel:
             waiting = held[self._told[work] :]
             self._told[work] += len(waiting)
         return Stopped(running, tuple(self._begun.get(work, ())), waiting)
+
+
+def _as_sent(item: Item, outcome: Outcome) -> Outcome:
+    """Return an outcome without a large value that stays in the replica."""
+    left_out = item.left_out and type(outcome.payload) is LargeValue
+    return outcome._replace(payload=Elided.ELIDED) if left_out else outcome
 
 
 def _has_large(outcomes: Sequence[Outcome]) -> bool:

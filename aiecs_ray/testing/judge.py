@@ -133,6 +133,7 @@ class _Verdict:
             "OSError": self._tool_is(policy, "raises"),
             "ToolInitError": self._tool_is(policy, "crashes", "sometimes crashes", "hangs") or self._is_killed(policy),
             "InfeasibleResourcesError": self._is_infeasible(policy),
+            "ResultLostError": self._is_remade_badly(),
             "ExecutionError": policy.cache == "only" and not sendings,
         }
         if not legal.get(error.type_name, False):
@@ -159,6 +160,15 @@ class _Verdict:
         """Whether nothing is left to try."""
         wound_up = self.may_be_cancelled or self.request.deadline is not None
         return settled.attempts >= policy.retry.attempts or not policy.idempotent or wound_up
+
+    def _is_remade_badly(self) -> bool:
+        """Whether something went wrong while results of this run were made anew."""
+        mine, world = f"{self.run.id}/", self.world
+        bodies = [record for (run, _), records in world.bodies.items() if run.startswith(mine) for record in records]
+        sent = [key for key in world.sendings if key[0].startswith(mine)]
+        died = any(sending.replica.dead for key in sent for sending in world.sendings[key])
+        limited = any(world.policy(*key).deadline is not None for key in sent)
+        return died or limited or any(record.how != "value" for record in bodies)
 
     def _tool_is(self, policy: Policy, *constructors: str) -> bool:
         return any(

@@ -216,7 +216,7 @@ class _Draw:
             priority=rng.choice((0, 0, 0, -1, 2)),
         )
         seconds = rng.choice((0.0, 0.0005, 0.001, 0.001, 0.001, 0.01, 0.01, 0.05, 0.3, 1.0, 4.0))
-        return OperationPlan(policy, seconds, large=self.chance(0.1))
+        return OperationPlan(policy, seconds, large=self.chance(0.25))
 
     # --- runs --------------------------------------------------------------------------------------------
 
@@ -233,9 +233,13 @@ class _Draw:
         if self.chance(0.5):
             # Many steps of few operations make chunks and long chains.
             policies = tuple(rng.sample(policies, min(len(policies), rng.choice((1, 2)))))
+        # Steps of one tool that hand results on to the next one make chains whose results need not leave a replica.
+        linked = self.chance(0.15)
+        if linked:
+            policies = tuple(one.policy for one in rng.choice(self.tools).operations)
         count = rng.choice((1, 2, 3, 4, 5, 6, 8, 8, 12, 30))
-        mode: Mode = rng.choice(_MODES)
-        steps = self._steps(count, policies, in_order=mode == "sequence")
+        mode: Mode = "sequence" if linked else rng.choice(_MODES)
+        steps = self._steps(count, policies, in_order=mode == "sequence", linked=linked)
         keeps: tuple[Any, ...] = ("all", "all", "last", tuple(n for n in range(count) if self.chance(0.3)))
         bounded = self.faults.hang and self.chance(0.5)
         objects = tuple(rng.randrange(5) for _ in range(2))
@@ -248,7 +252,7 @@ class _Draw:
             user_id=rng.choice(("", "u1", "u2")),
             task_id=rng.choice(("", "t1")),
             stop_on_failure=self.chance(0.3),
-            keep=rng.choice(keeps),
+            keep="last" if linked else rng.choice(keeps),
             deadline=rng.choice((0.2, 1.0, 5.0)) if bounded or self.chance(0.1) else None,
             limits=rng.choice(self.gates) if self.gates and self.chance(0.8) else Limits(),
             client=client,
@@ -266,7 +270,7 @@ class _Draw:
             poisoned=poisoned,
         )
 
-    def _steps(self, count: int, policies: tuple[Policy, ...], *, in_order: bool) -> tuple[Step, ...]:
+    def _steps(self, count: int, policies: tuple[Policy, ...], *, in_order: bool, linked: bool) -> tuple[Step, ...]:
         rng = self.rng
         order = list(range(count))
         if not in_order and self.chance(0.3):
@@ -278,6 +282,8 @@ class _Draw:
             before = [one for one in range(count) if position[one] < position[index]]
             # A reference points backward always; only ``depends_on`` may point forward.
             inputs = [Input("step", one) for one in before if one < index and self.chance(dense / 2)]
+            if linked and index - 1 in before and not any(one.place == index - 1 for one in inputs):
+                inputs.append(Input("step", index - 1))
             if self.chance(0.1):
                 inputs.append(Input("object", rng.randrange(2)))
             after = tuple(one for one in before if self.chance(dense / 3))

@@ -118,7 +118,7 @@ class _Simulation:
         if coordinator._backlog.open:
             self._world.broken(f"{coordinator._backlog.open} operations are still counted as open")
         for run in self._world.runs.values():
-            if left := len(run._tasks._running):
+            if left := len(run._tasks._running) + len(run.remaking._tasks._running):
                 self._world.broken(f"{left} tasks of {run.id} are left")
         if held := [owner for owner in map(_owner, self._world.loop.pending_timers()) if owner]:
             self._world.broken(f"timers still hold what is over: {', '.join(sorted(set(held)))}")

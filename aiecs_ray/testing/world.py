@@ -94,9 +94,30 @@ class World:
         self.note("BROKEN: " + text.replace("%", "%%"))
         self.violations.append(f"at {self.loop.time():.4f} s: {text}")
 
+    def find(self, run_id: str) -> Run | None:
+        """Return a run, also one that makes results of another anew and is known to nobody but that."""
+        outer_id, inside, _ = run_id.rpartition("/")
+        if not inside:
+            return self.coordinator._runs.get(run_id) or self.runs.get(run_id)
+        outer = self.find(outer_id)
+        inner = () if outer is None else outer.remaking._inner
+        return next((run for run in inner if run.id == run_id), self.runs.get(run_id))
+
+    def plan_of(self, run_id: str) -> RunPlan:
+        """Return what was planned of a run, or of the one that it makes results anew for."""
+        return self.plans[run_id.partition("/")[0]]
+
+    def request_of(self, run_id: str) -> RunRequest:
+        """Return the request of a run."""
+        if run_id not in self.requests:
+            run = self.find(run_id)
+            assert run is not None, f"nobody knows of {run_id}"
+            self.requests[run_id] = run.request
+        return self.requests[run_id]
+
     def policy(self, run_id: str, step: int) -> Policy:
         """Return how a step is to be run."""
-        request = self.requests[run_id]
+        request = self.request_of(run_id)
         return request.policies[request.steps[step].policy]
 
     # --- what happens ------------------------------------------------------------------------------------
@@ -105,7 +126,7 @@ class World:
         """A call left the coordinator."""
         now = self.loop.time()
         self.note("send   %s work %s of %s: %s", replica, work.id, work.run, [item.step for item in work.items])
-        limits = self.requests[work.run].limits
+        limits = self.request_of(work.run).limits
         for place, item in enumerate(work.items):
             sending = Sending(replica, now, first=place == 0, company=len(work.items))
             self.sendings.setdefault((work.run, item.step), []).append(sending)
@@ -129,7 +150,7 @@ class World:
         self.note("begin  %s step %s of %s", replica, item.step, work.run)
         self._judge_start(key, before)
         before.append(record)
-        limits = self.requests[work.run].limits
+        limits = self.request_of(work.run).limits
         if limits.concurrency is not None:
             name = limits.name or work.run
             self.inside[name] = self.inside.get(name, 0) + 1
@@ -150,21 +171,21 @@ class World:
     def _judge_start(self, key: tuple[str, int], before: Sequence[BodyRecord]) -> None:
         run_id, step = key
         name = f"step {step} of {run_id}"
-        run = self.coordinator._runs.get(run_id) or self.runs.get(run_id)
+        run = self.find(run_id)
         if run is None:
             self.broken(f"{name} began, but its run is not known")
             return
         self.runs[run_id] = run
         if run.settled[step] is not None:
             self.broken(f"{name} began after it had ended as {run.settled[step].status}")  # type: ignore[union-attr]
-        if before and not self.policy(run_id, step).idempotent:
+        if (before or run_id not in self.plans) and not self.policy(run_id, step).idempotent:
             self.broken(f"{name} must not run twice and began again")
         if any(record.ended is None for record in before):
             self.broken(f"{name} began while another attempt of it was running")
         self._judge_order(run, step, name)
 
     def _judge_order(self, run: Run, step: int, name: str) -> None:
-        request = self.requests[run.id]
+        request = self.request_of(run.id)
         if request.mode == "sequence" and step:
             earlier = self.bodies.get((run.id, step - 1), ())
             over = run.settled[step - 1] is not None or any(record.ended is not None for record in earlier)
@@ -182,7 +203,7 @@ class World:
             return
         record.ended, record.how = self.loop.time(), how
         self.note("end    %s step %s of %s: %s", record.replica, item.step, work.run, how)
-        limits = self.requests[work.run].limits
+        limits = self.request_of(work.run).limits
         if limits.concurrency is not None:
             self.inside[limits.name or work.run] -= 1
         timeout = self.policy(work.run, item.step).timeout
@@ -198,11 +219,11 @@ class World:
             self.broken(f"{name} ran for {took:.3f} s, its timeout is {timeout:g} s and the grace period {grace:g} s")
 
     def running(self, run_id: str) -> list[int]:
-        """Return the steps of a run whose bodies run now."""
+        """Return the steps of a run whose bodies run now, also of what makes results of it anew."""
         return [
             step
             for (run, step), records in self.bodies.items()
-            if run == run_id and any(record.ended is None for record in records)
+            if run.partition("/")[0] == run_id and any(record.ended is None for record in records)
         ]
 
     def starts(self, run_id: str, step: int) -> int:

@@ -9,13 +9,15 @@ import pytest
 import aiecs_ray
 from aiecs_ray import inprocess, operation
 from aiecs_ray.actors.remaking import ROUNDS
+from aiecs_ray.actors.run_table import RunTable
 from aiecs_ray.errors import ResultLostError
 from tests.contract.probes import Gate, Ledger, note, op, visit, visit_until_asked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from aiecs_ray import Run, Runtime
+    from aiecs_ray.actors import run as run_actor
     from aiecs_ray.inprocess import LocalRef
     from aiecs_ray.packing import Packed
 
@@ -194,6 +196,28 @@ def test_several_readers_of_a_lost_result_have_it_made_once(
 
     assert [result.result for result in results[2:]] == [SIZE] * 5
     assert ledger.lines() == ["make a"] * 2
+
+
+def test_a_run_that_is_forgotten_lets_go_of_its_large_results(
+    maker: Runtime, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[run_actor.Run] = []
+    monkeypatch.setattr(RunTable, "forget", _noting(runs, RunTable.forget))
+    submitted = maker.submit([op("maker.make", ledger=ledger.path, letter="a")])
+    assert submitted.result()[0].completed
+
+    submitted.release()
+
+    # It may still be counted and recorded for a while.
+    assert [settled and settled.payload for settled in runs[0].settled] == [None]
+
+
+def _noting(runs: list[run_actor.Run], forget: Callable[..., None]) -> Callable[..., None]:
+    def noted(table: RunTable, run: run_actor.Run) -> None:
+        runs.append(run)
+        forget(table, run)
+
+    return noted
 
 
 def test_a_result_that_is_lost_again_and_again_is_given_up(maker: Runtime, store: Store, ledger: Ledger) -> None:

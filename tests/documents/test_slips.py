@@ -110,9 +110,7 @@ async def test_a_malformed_task_is_told_what_is_wrong(task: Any, text: str) -> N
 
 
 async def test_a_wrong_cache_mode_is_told_the_right_ones(executor: OperationExecutor) -> None:
-    with pytest.raises(
-        InvalidInputError, match=r"^cache must be one of on, off, refresh, only, True or False, got x"
-    ):
+    with pytest.raises(InvalidInputError, match=r"^cache must be one of on, off, refresh, only, True or False, got x"):
         await executor.execute_operations_sequence([{**op("desk.give"), "cache": "x"}], "u", "t")
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from aiecs_ray import operation, packing
 from aiecs_ray.actors.tool import Large, ToolHost
-from aiecs_ray.messages import ErrorInfo, Item, Outcome, ToolSpec, Work
+from aiecs_ray.messages import Elided, ErrorInfo, Item, Outcome, ToolSpec, Work
 from aiecs_ray.running import cancelled
 from aiecs_ray.testing import FakeClock
 from aiecs_ray.testing.host_model import HostModel, LargeValue
@@ -63,7 +63,8 @@ def draw(seed: int) -> Script:
     items, courses = [], []
     for step in range(count):
         idempotent = not (once and rng.random() < 0.5)
-        items.append(Item(step, 1, "repeatable" if idempotent else "once", step, (), idempotent))
+        left_out = idempotent and rng.random() < 0.3
+        items.append(Item(step, 1, "repeatable" if idempotent else "once", step, (), idempotent, left_out=left_out))
         questions = [_question(rng, count) for _ in range(rng.choice((0, 0, 1, 2)))]
         ending = rng.choice(("value", "value", "value", "large", "error", "obeys"))
         courses.append(Course(ending, rng.choice((0.0001, 0.0001, 0.01)), tuple(questions)))
@@ -171,8 +172,14 @@ def _answer(host: ToolHost | HostModel, question: Question) -> object:
     return question.kind, stopped.running, stopped.begun, _delivered(stopped.outcomes)
 
 
-def _delivered(outcomes: Any) -> list[tuple[int, str, bool]]:
-    return [(one.step, one.kind, type(one.payload) in (Large, LargeValue)) for one in outcomes]
+def _delivered(outcomes: Any) -> list[tuple[int, str, str]]:
+    return [(one.step, one.kind, _form(one.payload)) for one in outcomes]
+
+
+def _form(payload: object) -> str:
+    if payload is Elided.ELIDED:
+        return "left out"
+    return "large" if type(payload) in (Large, LargeValue) else "small"
 
 
 @pytest.mark.parametrize("first", range(0, SCRIPTS, BLOCK))
@@ -193,3 +200,4 @@ def test_the_scripts_reach_what_is_worth_comparing() -> None:
     assert any(len(answer[2]) > 1 for answer in answers), "work of which several have begun"
     assert any(type(entry) is list and len(entry) > 1 for entry in said), "several outcomes in one delivery"
     assert any(kind == "cancelled" for entry in said if type(entry) is list for _, kind, _ in entry)
+    assert any(form == "left out" for entry in said if type(entry) is list for *_, form in entry)

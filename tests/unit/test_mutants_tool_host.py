@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aiecs_ray import packing
+from aiecs_ray.actors.made import Made
 from aiecs_ray.actors.tool import REMEMBERED, Delivery, Large, ToolHost
-from aiecs_ray.messages import Item, ToolSpec, Work
+from aiecs_ray.messages import Elided, Item, ToolSpec, Work
 from aiecs_ray.shipping import ship
 from tests.contract.probes import DEADLINE, Gate, visit
 
@@ -28,6 +29,9 @@ class Unreadable:
 class Maker:
     def make(self, size: int) -> bytes:
         return b"x" * size
+
+    def join(self, parts: dict[str, bytes]) -> int:
+        return sum(map(len, parts.values()))
 
     def fail(self) -> None:
         raise ValueError("no")
@@ -145,3 +149,39 @@ def test_a_recall_that_comes_late_leaves_nothing_behind(host: ToolHost) -> None:
     host.stop(1)
 
     assert host._recalled == {}
+
+
+def reading(step: int, *steps: int, left_out: bool = False) -> Item:
+    params = {f"data_{one}": packing.Slot(place) for place, one in enumerate(steps)}
+    inputs = tuple(("item", one, (), "") for one in steps)
+    return Item(step, 1, "join", packing.to_payload(packing.pack({"parts": params})), inputs, left_out=left_out)  # type: ignore[arg-type]  # the literals are right
+
+
+def test_a_large_result_that_is_left_out_is_sent_nowhere_and_read_by_the_next_item(host: ToolHost) -> None:
+    items = (item(0, "make", size=10 * LIMIT)._replace(left_out=True), reading(1, 0))
+
+    said = list(host.stream(Work(1, "run", items, chain=True)))
+
+    found = outcomes(said)
+    assert [delivery.larges for delivery in said] == [[]] * len(said)
+    assert found[0].payload is Elided.ELIDED
+    assert found[0].size > 10 * LIMIT
+    assert found[0].summary == f"bytes of {10 * LIMIT}"
+    assert packing.from_payload(found[1].payload) == 10 * LIMIT
+
+
+def test_a_small_result_is_sent_whoever_reads_it(host: ToolHost) -> None:
+    found = host.call(Work(1, "run", (item(0, "make", size=10)._replace(left_out=True),))).outcomes
+
+    assert packing.from_payload(found[0].payload) == b"x" * 10
+
+
+def test_results_are_held_until_their_last_reader_has_run_and_no_longer() -> None:
+    made = Made(Work(1, "run", (item(0, "make"), reading(1, 0), reading(2, 0), reading(3, 2)), chain=True))
+    held = []
+
+    for place in range(4):
+        made.add(place, f"result {place}", place)
+        held.append(sorted(made))
+
+    assert held == [[0], [0], [2], []]

@@ -800,3 +800,26 @@ def test_a_sequence_of_a_hundred_thousand_steps_takes_seconds_at_most() -> None:
         ready = plan.succeeded(step).ready
 
     assert plan.done
+
+
+def test_a_result_is_needed_beside_a_chain_by_whoever_kept_it_or_reads_it_elsewhere() -> None:
+    kept = begun(steps_of((), (0,)))
+    last = begun(steps_of((), (0,), (0,)), keep="last")
+
+    assert kept.is_needed_beside(0, {1})
+    assert last.is_needed_beside(2, set())
+    assert last.is_needed_beside(0, {1})
+    assert not last.is_needed_beside(0, {1, 2})
+
+
+def test_a_reader_that_has_ended_needs_nothing() -> None:
+    plan = begun(steps_of((), (0,), (0,)), keep="last")
+    plan.overdue(2, LATE)
+
+    assert not plan.is_needed_beside(0, {1})
+
+
+def test_a_step_that_only_comes_after_another_does_not_need_its_result() -> None:
+    plan = begun([PlanStep("t.a"), PlanStep("t.b", after=(0,))], keep="last")
+
+    assert not plan.is_needed_beside(0, set())

@@ -36,7 +36,7 @@ def test_a_result_that_is_lost_is_not_at_hand() -> None:
 
 
 def test_the_request_reads_the_other_results_as_objects() -> None:
-    again = request_again(request(), [2, 4], lambda place: f"result {place}")
+    again = request_again(request(), [2, 4], {4}, lambda place: f"result {place}")
 
     first, second = (one.inputs for one in again.steps)
     assert again.objects == ("put", "result 1", "result 0")
@@ -44,10 +44,10 @@ def test_the_request_reads_the_other_results_as_objects() -> None:
     assert second == (Input("object", 2), Input("step", 0))
 
 
-def test_the_request_runs_everything_and_keeps_it() -> None:
-    again = request_again(request(), [2, 3], str)
+def test_the_request_runs_everything_and_keeps_what_was_lost() -> None:
+    again = request_again(request(), [2, 3], {3}, str)
 
-    assert (again.mode, again.keep, again.deadline) == ("parallel", "all", None)
+    assert (again.mode, again.keep, again.deadline) == ("parallel", (1,), None)
     assert all(one.after == () for one in again.steps)
     assert [policy.cache for policy in again.policies] == ["off"]
     assert len(again.object_ids) == len(again.objects)
