@@ -22,7 +22,7 @@ demo: $(DEMO) ## Run the main job on a private local Ray
 
 test: test-fast ## Run every test but the long acceptance runs
 	@$(BIN)/python -m pytest -q -m "slow and not ray and not accept" --numprocesses 3 --dist loadfile
-	@$(BIN)/python -m pytest -q -m "ray and not accept" --numprocesses 2 --dist loadfile
+	@$(BIN)/python -m pytest -q -m "ray and not accept" --numprocesses 2 --dist worksteal
 
 test-fast: $(DEV) ## Run the tests that need neither Ray nor patience
 	@$(BIN)/python -m pytest -q -m "not slow and not ray and not accept" --numprocesses 3 --dist loadfile

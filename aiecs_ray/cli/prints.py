@@ -1,4 +1,4 @@
-"""What tools print while they run in this process: apart from what the command prints."""
+"""What tools and libraries print in this process: apart from what the command prints."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ def _allowance() -> Allowance | None:
 
 
 class _Apart:
-    """Standard output, but for what operations print: that goes to standard error, so much of it, as plain text."""
+    """What others find as standard output: it leads to standard error, from operations so much of it, as plain text.
+
+    The command itself writes to the stream that :class:`~aiecs_ray.cli.output.Output` took before.
+    """
 
     def __init__(self, stream: TextIO, aside: Limited) -> None:
         self._stream, self._aside = stream, aside
 
     def write(self, text: str) -> int:
-        if current() is None:
-            return self._stream.write(text)
         self._aside.write(_CONTROL.sub("", text))
         return len(text)
 

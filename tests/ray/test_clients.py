@@ -285,13 +285,13 @@ def test_a_dead_address_is_refused_soon(start: Callable[..., subprocess.Popen[st
     program = """
         import json, time
         import aiecs_ray.ray_backend  # importing Ray takes a while of its own
-        from aiecs_ray.errors import RuntimeUnavailableError
+        from aiecs_ray.errors import InvalidInputError, RuntimeUnavailableError
 
         since, problems = time.monotonic(), []
         for address in ("127.0.0.1:1", "ray://127.0.0.1:1", "nowhere"):
             try:
                 aiecs_ray.connect(address)
-            except RuntimeUnavailableError as error:
+            except (InvalidInputError, RuntimeUnavailableError) as error:
                 problems.append(str(error))
         print(json.dumps([problems, time.monotonic() - since]))
     """
