@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from aiecs_ray.actors import coordinator as coordinator_module
 from aiecs_ray.actors.cache import Cache
 from aiecs_ray.actors.coordinator import Coordinator
 from aiecs_ray.actors.run_table import READING
@@ -185,3 +186,28 @@ async def test_results_beyond_the_budget_stay_while_somebody_reads_them(coordina
     assert asked == [1] * 3
     with pytest.raises(ResultExpiredError):
         await coordinator.status(run_id)
+
+
+async def test_housekeeping_goes_on_after_a_round_that_failed(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator_module, "LEASE_INTERVAL", 0.001)
+    rounds: list[str] = []
+    enough = asyncio.Event()
+
+    async def fail(lease: str) -> bool:
+        rounds.append(lease)
+        if len(rounds) > 4:
+            enough.set()
+        raise ValueError("nobody knows")
+
+    monkeypatch.setattr(backend, "alive", fail)
+    coordinator = Coordinator(
+        backend, SETTINGS, incarnation="first", result_bytes=1000, random=lambda: 0.0, token=bytes
+    )
+    await coordinator.hello("carl", "lease of carl")
+
+    await asyncio.wait_for(enough.wait(), 10)
+    await coordinator.shut_down()
+
+    assert set(rounds) == {"lease of carl"}
