@@ -303,7 +303,7 @@ class Coordinator:
             self._meter.close()
         if self._keeper is not None:
             self._keeper.cancel()
-        self._pools.close()
+        await self._pools.close()
 
     # --- how -----------------------------------------------------------------------------------------------
 

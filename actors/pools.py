@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 from itertools import count, groupby
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+
+LAST_WAIT = 2.0
+"""Seconds for which the end of the replicas is waited for when everything ends."""
 
 
 class Pools:
@@ -361,13 +365,18 @@ class Pools:
         if any(pool.queue for pool in self._pools.values()):
             self._scaler.soon()
 
-    def close(self) -> None:
-        """End every replica."""
+    async def close(self) -> None:
+        """End every replica, and wait for a moment until nothing of them runs any more."""
+        self._scaler.close()
+        replicas = [member.replica for pool in self._pools.values() for member in pool.members.values()]
         for pool in self._pools.values():
-            for member in list(pool.members.values()):
-                member.replica.kill()
             pool.members.clear()
         self._tasks.cancel()
+        for replica in replicas:
+            replica.kill()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WAIT):
+                await asyncio.gather(*(replica.remains() for replica in replicas))
 
 
 def _gone(spec: str) -> ErrorInfo:

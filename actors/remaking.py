@@ -116,10 +116,22 @@ class Remaking:
         """Return what has to be kept of the request of a finished run, so that its large results can be made anew."""
         run = self._run
         large = [step for step, settled in enumerate(run.settled) if settled and not is_small(settled.payload)]
-        again = closure(run.request.steps, large, partial(_has_result, run)) if large else []
-        if any(not run.policy(step).idempotent for step in again):
-            again = []
+        if large:
+            possible = self._can_run_again()
+            large = [step for step in large if possible[step]]
+        again = closure(run.request.steps, large, partial(_has_result, run))
         return run.request.without_inputs(set(again))
+
+    def _can_run_again(self) -> list[bool]:
+        """Return which steps may run again for their results, with those before them whose results are gone."""
+        run, possible = self._run, list[bool]()
+        for step, spec in enumerate(run.request.steps):
+            there = (
+                source.kind == "object" or possible[source.place] or _has_result(run, source.place)
+                for source in spec.inputs
+            )
+            possible.append(run.policy(step).idempotent and all(there))
+        return possible
 
     def wait_for(self, step: int, slot: int, payload: Any) -> bool:
         """A step could not read an input: have it made anew, and run the step then; return whether that can be."""

@@ -56,6 +56,7 @@ class Scaler:
         self._feed = feed
         self._nodes: Sequence[Mapping[str, float]] = ()
         self._balancing = False
+        self._closed = False
         self._wake: asyncio.TimerHandle | None = None
 
     def look_again(self) -> None:
@@ -69,9 +70,13 @@ class Scaler:
             self._retire(member)
         return len(members)
 
+    def close(self) -> None:
+        """Make no more replicas."""
+        self._closed = True
+
     def soon(self) -> None:
         """Decide about replicas once the present callback is over."""
-        if not self._balancing:
+        if not self._balancing and not self._closed:
             self._balancing = True
             self._tasks.spawn(self._balance())
 
@@ -204,7 +209,7 @@ class Scaler:
         """A replica died while it worked: forget it, wait until nothing of it can run, and return what it left."""
         if member.funeral is None:
             member.died = _died(member.pool, str(death))
-            self.remove(member)
+            self._end(member)
             member.funeral = self._tasks.spawn(self._examine(member, death))
         return await asyncio.shield(member.funeral)
 
@@ -219,7 +224,12 @@ class Scaler:
         return remains
 
     def remove(self, member: Member) -> None:
-        """End a replica now."""
+        """End a replica now that does nothing."""
+        self._end(member)
+        # What its ledger says is of no use any more; the files are deleted.
+        self._tasks.spawn(member.replica.remains())
+
+    def _end(self, member: Member) -> None:
         member.pool.members.pop(member.number, None)
         member.replica.kill()
         self.soon()

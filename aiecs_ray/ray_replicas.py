@@ -37,10 +37,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+FIRST_LOOK, LAST_LOOK = 0.0005, 0.02
+"""Seconds between two looks whether a large value is stored, growing from the one to the other."""
 AHEAD = 16
 """Outcomes that a replica may have yielded and nobody has read yet; none where an operation must not run twice."""
 _RUNTIME_FILES = "runtime_resources"
 """The folder in which Ray unpacks the files of a runtime_env."""
+RAY_KILLS = 0.5
+"""Seconds that Ray gets for ending a process; one that is stopped it cannot end."""
 REMAINS_WAIT = 10.0
 """Seconds to wait for the end of a process that was killed, before its attempts count as unknown."""
 
@@ -166,7 +170,7 @@ class RayReplica:
                 outcomes = await self._get(item)
                 larges = None
                 if any(type(outcome.payload) is Large for outcome in outcomes):
-                    larges = await anext(generator)
+                    larges = await _next_unread(generator)
                 yield [_with_reference(outcome, larges) for outcome in outcomes]
         except ray.exceptions.RayError as error:
             raise _death(error) from error
@@ -184,10 +188,11 @@ class RayReplica:
         return await self._get(self._actor.collect.remote(work))  # type: ignore[no-any-return]
 
     def kill(self) -> None:
-        """End the process; on this node at once, also one that is stopped, with those that it started."""
+        """End the process; on this node also one that is stopped."""
         ray.kill(self._actor)
         if self._where is not None and self._where.node == self._own_node:
-            end_process(self._where)
+            # Not before Ray has done it: a process that ends unasked is an accident to Ray, reported to every driver.
+            asyncio.get_running_loop().call_later(RAY_KILLS, end_process, self._where)
 
     async def remains(self) -> Remains:
         """Wait until the process has ended, and return what it left on its node."""
@@ -209,6 +214,18 @@ class RayReplica:
             return await reference
         except ray.exceptions.RayError as error:
             raise _death(error) from error
+
+
+async def _next_unread(generator: Any) -> Any:
+    """Return the reference to the next item and leave the item where it is.
+
+    Ray's own waiting reads the item, which brings a value of another node to this one.
+    """
+    pause = FIRST_LOOK
+    while not generator.next_ready():
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LAST_LOOK)
+    return await anext(generator)
 
 
 def _with_reference(outcome: Outcome, larges: Any) -> Outcome:

@@ -5,6 +5,8 @@ The only module of :mod:`aiecs_ray.testing` that imports Ray.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,6 +16,7 @@ from ray.cluster_utils import Cluster
 import aiecs_ray.ray_cluster  # noqa: F401
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
 STORE = 100 * 2**20
@@ -24,6 +27,7 @@ HEALTH = {
     "health_check_failure_threshold": 3,
 }
 """A dead node is noticed after about 1.5 s; Ray's usual 15 s are long for a test."""
+_AUTH_MODE = "RAY_AUTH_MODE"
 
 
 class NodeCluster:
@@ -40,6 +44,7 @@ class NodeCluster:
 
     def __init__(self, *nodes: dict[str, Any], seed: int = 0, head: dict[str, Any] | None = None) -> None:
         self._random = random.Random(seed)
+        self._auth_mode = os.environ.get(_AUTH_MODE)
         head_options = {"num_cpus": 0, "include_dashboard": False, **(head or {})}
         # Ray does not type what it tests itself with.
         self._cluster: Any = Cluster(
@@ -64,7 +69,8 @@ class NodeCluster:
 
     def add(self, **options: Any) -> None:
         """Start one more node and wait until the cluster has it."""
-        self._nodes.append(self._cluster.add_node(**{"object_store_memory": STORE, **options}))
+        with self._as_the_head_was_started():
+            self._nodes.append(self._cluster.add_node(**{"object_store_memory": STORE, **options}))
 
     def kill(self) -> bool:
         """Kill a random node that this object started, at once and with everything on it; False when none is left."""
@@ -79,6 +85,19 @@ class NodeCluster:
         """End every node, the head too."""
         self._nodes.clear()
         self._cluster.shutdown()
+
+    @contextlib.contextmanager
+    def _as_the_head_was_started(self) -> Iterator[None]:
+        """Joining a cluster may turn the token on for this process; a node that asks for one is no use to this head."""
+        joined_with = os.environ.pop(_AUTH_MODE, None)
+        if self._auth_mode is not None:
+            os.environ[_AUTH_MODE] = self._auth_mode
+        try:
+            yield
+        finally:
+            os.environ.pop(_AUTH_MODE, None)
+            if joined_with is not None:
+                os.environ[_AUTH_MODE] = joined_with
 
     def __enter__(self) -> Self:
         return self

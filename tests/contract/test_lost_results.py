@@ -156,6 +156,30 @@ def test_what_must_not_run_twice_is_not_made_anew(maker: Runtime, store: Store, 
     assert ledger.lines() == ["make once"]
 
 
+def test_what_must_not_run_twice_keeps_only_its_own_results_from_being_made_anew(
+    maker: Runtime, store: Store, ledger: Ledger
+) -> None:
+    operations = [
+        op("maker.make_once", ledger=ledger.path),
+        op("maker.double", ledger=ledger.path, data="$result[0]"),
+        op("maker.make", ledger=ledger.path, letter="a"),
+        op("maker.double", ledger=ledger.path, data="$result[2]"),
+    ]
+    run = maker.submit(operations)
+    run.wait()
+    store.lose(maker, run, 1)
+
+    from_what_is_there = run.value(1)
+    store.lose(maker, run, 0, 1, 2, 3)
+
+    assert from_what_is_there == b"o" * SIZE * 2
+    assert run.value(3) == b"a" * SIZE * 2
+    for step in (0, 1):
+        with pytest.raises(ResultLostError, match=r"step 0 \(maker.make_once\) is not idempotent"):
+            run.value(step)
+    assert ledger.lines().count("make once") == 1
+
+
 def test_cancelling_ends_what_is_being_made_anew(maker: Runtime, store: Store, ledger: Ledger, gate: Gate) -> None:
     operations = [
         op("maker.make_slowly_again", ledger=ledger.path, gate=gate.port),

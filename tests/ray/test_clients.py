@@ -326,6 +326,34 @@ def test_a_private_cluster_ends_with_its_runtime(start: Callable[..., subprocess
     assert client.poll() is None
 
 
+def test_ends_that_the_runtime_brings_about_are_not_reported_to_its_clients(
+    start: Callable[..., subprocess.Popen[str]],
+) -> None:
+    process = start(
+        """
+        import json, time
+        import aiecs_ray
+        from aiecs_ray.config import Settings
+
+        class Slow:
+            def sleep(self, seconds: float) -> str:
+                time.sleep(seconds)
+                return "slept"
+
+        settings = Settings(grace=0.1)
+        with aiecs_ray.connect("local", num_cpus=1, object_store_memory=100 * 2**20, settings=settings) as rt:
+            rt.register(Slow)
+            (late,) = rt.run([{"operation": "slow.sleep", "params": {"seconds": 1e9}, "timeout": 0.2}])
+            rt.call("slow.sleep", {"seconds": 0.0})
+            print(json.dumps(late.error_code))
+        """
+    )
+
+    printed, _ = process.communicate(timeout=90)
+
+    assert printed == '"E002"\n'
+
+
 def test_another_address_than_that_of_the_ray_at_hand_is_refused(ray_cluster: str) -> None:
     with pytest.raises(RuntimeUnavailableError):
         connect("127.0.0.1:1")

@@ -14,7 +14,7 @@ from aiecs_ray.actors import coordinator as coordinator_module
 from aiecs_ray.actors.cache import Cache
 from aiecs_ray.actors.coordinator import Coordinator
 from aiecs_ray.actors.run_table import READING
-from aiecs_ray.backend import ReplicaDied
+from aiecs_ray.backend import Remains, ReplicaDied
 from aiecs_ray.config import Settings
 from aiecs_ray.errors import BusyError, ResultExpiredError
 from aiecs_ray.inprocess import InProcessBackend
@@ -40,6 +40,9 @@ class Unready:
 
     def kill(self) -> None:
         self._dead.set()
+
+    async def remains(self) -> Remains:
+        return Remains()
 
 
 class Backend(InProcessBackend):
