@@ -35,6 +35,8 @@ def watch_loop(loop: asyncio.AbstractEventLoop, running: Callable[[], Sequence[s
                         "make it a plain method, or use asyncio.to_thread",
                         blamed,
                     )
-                answered.wait()
+                while not answered.wait(PATIENCE):
+                    if loop.is_closed():
+                        return
 
     threading.Thread(target=watch, name="loop watch", daemon=True).start()

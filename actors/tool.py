@@ -12,14 +12,15 @@ import queue
 import threading
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from aiecs_ray import failures, masking, packing
 from aiecs_ray.actors.body import Body, CancelFlag, Throttle, lifetime
 from aiecs_ray.actors.file_states import STOPPED, with_states
 from aiecs_ray.actors.ledger import Ledger
-from aiecs_ray.actors.loop_watch import watch_loop
 from aiecs_ray.actors.made import Made, meets_others
+from aiecs_ray.actors.operation_loop import OperationLoop
 from aiecs_ray.actors.values import packed_result
 from aiecs_ray.backend import Running, Stopped
 from aiecs_ray.binding import Binder
@@ -33,6 +34,7 @@ from aiecs_ray.shipping import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
 
     from aiecs_ray.backend import Link
     from aiecs_ray.definition import OperationDef
@@ -44,6 +46,10 @@ REMEMBERED = 256
 """Pieces of work of which the host remembers what has begun, while their outcomes may be on their way."""
 LARGE_TOTAL = 64 * 2**20
 """Bytes of large results after which a chunk ends early, so that they can be picked up."""
+
+
+Ran: TypeAlias = "tuple[Outcome | None, Packed | None]"
+"""What became of an item and, beside it, a value that may be large; nothing where the item never began."""
 
 
 class _InputLostError(Exception):
@@ -98,7 +104,7 @@ class ToolHost:
         self._tool: Any = None
         self._binder: Binder | None = None
         self._operations: Mapping[str, OperationDef] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: OperationLoop | None = None
         self._turns = _turns(1 if spec.has_async else int(spec.options.get("concurrency") or 1))
         """Held by each sync operation that runs."""
         self._lock = threading.Lock()
@@ -126,9 +132,12 @@ class ToolHost:
             self._binder = Binder(definition)
             self._tool = cls(**self._spec.options.get("config", {}))
             if self._spec.has_async:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=_run_for_ever, args=(self._loop,), name="operations", daemon=True).start()
-                watch_loop(self._loop, lambda: [body.attempt.calls[-1] for body in list(self._running.values())])
+                loop = OperationLoop(lambda: [body.attempt.calls[-1] for body in list(self._running.values())])
+                with self._lock:
+                    self._loop = loop
+                    sealed = self._sealed
+                if sealed:
+                    loop.close()
         except BaseException as error:  # noqa: BLE001  # a constructor may raise anything; it must not end the process
             return failures.of_constructor(error, self._spec.name)
         return None
@@ -200,15 +209,15 @@ class ToolHost:
     def _is_quick(self, item: Item) -> bool:
         return item.idempotent and self._took.get(item.operation, QUICK) < QUICK
 
-    def _together(self, work: Work, loop: asyncio.AbstractEventLoop) -> Iterator[Delivery]:
+    def _together(self, work: Work, loop: OperationLoop) -> Iterator[Delivery]:
         """Run independent items side by side on the event loop."""
-        outcomes: queue.SimpleQueue[tuple[Outcome | None, Packed | None]] = queue.SimpleQueue()
-
-        async def run(item: Item) -> None:
-            outcomes.put(await self._run_async(work, item, {}))
-
+        outcomes: queue.SimpleQueue[Ran] = queue.SimpleQueue()
         for item in work.items:
-            asyncio.run_coroutine_threadsafe(run(item), loop)
+            future = loop.submit(self._run_async(work, item, {}))
+            if future is None:
+                outcomes.put((None, None))
+            else:
+                future.add_done_callback(lambda done: outcomes.put(_ran(done)))
         left = len(work.items)
         while left:
             ready, waiting = Delivery(Outcomes(), []), True
@@ -235,10 +244,11 @@ class ToolHost:
 
     # --- one item ----------------------------------------------------------------------------------------
 
-    def _run(self, work: Work, item: Item, made: dict[int, Any]) -> tuple[Outcome | None, Packed | None]:
+    def _run(self, work: Work, item: Item, made: dict[int, Any]) -> Ran:
         """Run one item in this thread; (None, None) when it was recalled before it began."""
         if self._loop is not None and self._is_async(item):
-            return asyncio.run_coroutine_threadsafe(self._run_async(work, item, made), self._loop).result()
+            future = self._loop.submit(self._run_async(work, item, made))
+            return (None, None) if future is None else _ran(future)
         with self._turns:
             body = self._begin(work, item)
             if body is None:
@@ -258,7 +268,7 @@ class ToolHost:
             finally:
                 self._end(body)
 
-    async def _run_async(self, work: Work, item: Item, made: dict[int, Any]) -> tuple[Outcome | None, Packed | None]:
+    async def _run_async(self, work: Work, item: Item, made: dict[int, Any]) -> Ran:
         body = self._begin(work, item)
         if body is None:
             return None, None
@@ -399,9 +409,12 @@ class ToolHost:
             return [Running(body.work, body.step, now - body.since) for body in self._running.values()]
 
     def seal(self) -> None:
-        """Begin nothing any more, for good."""
+        """Begin nothing any more, for good; cancel what runs on the event loop."""
         with self._lock:
             self._sealed = True
+            loop = self._loop
+        if loop is not None:
+            loop.close()
 
     def stop(self, work: int, ask: Sequence[int] = ()) -> Stopped:
         """Begin nothing more of ``work``; tell the bodies of the steps ``ask`` that they should end."""
@@ -439,15 +452,12 @@ def _turns(most: int) -> threading.Lock | threading.Semaphore:
     return threading.Lock() if most <= 1 else threading.Semaphore(most)
 
 
-def _run_for_ever(loop: asyncio.AbstractEventLoop) -> None:
-    """Run a loop until it is stopped, whatever the tasks on it raise."""
-    while True:
-        try:
-            loop.run_forever()
-        except (SystemExit, KeyboardInterrupt):
-            # asyncio throws these out of the loop, besides to who awaits the task: that one ends its step.
-            continue
-        return
+def _ran(future: Future[Ran]) -> Ran:
+    """Return what ran; nothing where it was cancelled before it began."""
+    try:
+        return future.result()
+    except CancelledError:
+        return None, None
 
 
 def _shift(outcome: Outcome, by: int) -> Outcome:
