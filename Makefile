@@ -20,8 +20,8 @@ help: ## Show the targets
 demo: $(DEMO) ## Run the main job on a private local Ray
 	@$(BIN)/python -m aiecs_ray.demo
 
-test: test-fast ## Run every test but the long acceptance runs
-	@$(BIN)/python -m pytest -q -m "slow and not ray and not accept" --numprocesses 3 --dist loadfile
+test: $(DEV) ## Run every test but the long acceptance runs
+	@$(BIN)/python -m pytest -q -m "not ray and not accept" --numprocesses 3 --dist loadfile
 	@$(BIN)/python -m pytest -q -m "ray and not accept" --numprocesses 2 --dist worksteal
 
 test-fast: $(DEV) ## Run the tests that need neither Ray nor patience
