@@ -24,9 +24,6 @@ class Client(Protocol):
     catalog: Catalog
     registry: Registry
 
-    def call(self, operation: str, params: dict[str, Any] | str | None = None) -> Any:
-        """Run one operation and return its value."""
-
     incarnation: str
     """Of the coordinator: the first part of its runs' ids."""
 
@@ -72,3 +69,10 @@ class Client(Protocol):
 
     def cancel(self, prepared: Prepared) -> concurrent.futures.Future[Any]:
         """Cancel the run of a request whose answer is not there yet."""
+
+
+class Caller(Client, Protocol):
+    """A connection on which an operation can be called by its name."""
+
+    def call(self, operation: str, params: dict[str, Any] | str | None = None) -> Any:
+        """Run one operation and return its value."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from aiecs_ray.catalog import OperationInfo
-    from aiecs_ray.client import Client
+    from aiecs_ray.client import Caller
 
 
 class Tools:
@@ -28,7 +28,7 @@ class Tools:
     (['greeter'], True, 'Hello, Ada!')
     """
 
-    def __init__(self, runtime: Client) -> None:
+    def __init__(self, runtime: Caller) -> None:
         self._runtime = runtime
 
     def list(self) -> list[dict[str, Any]]:
@@ -72,7 +72,7 @@ class ToolProxy:
     A method takes the operation's parameters by name and waits for its value, also where the operation is async.
     """
 
-    def __init__(self, runtime: Client, name: str) -> None:
+    def __init__(self, runtime: Caller, name: str) -> None:
         _, self._operations = runtime.catalog.tool(name)
         self._runtime = runtime
         self.tool_name = name
