@@ -69,6 +69,17 @@ def with_states(outcome: Outcome, files: tuple[tuple[str, str], ...], stopped: C
     return outcome._replace(files=looked.states, uncacheable=outcome.uncacheable or looked.reason)
 
 
+async def with_states_aside(
+    outcome: Outcome, files: tuple[tuple[str, str], ...], stopped: Callable[[], bool]
+) -> Outcome:
+    """As :func:`with_states`, in a thread."""
+    try:
+        return await asyncio.to_thread(with_states, outcome, files, stopped)
+    except asyncio.CancelledError:
+        # The body has completed, so it is no more cancelled.
+        return outcome._replace(uncacheable=STOPPED)
+
+
 def _state(path: Path, kind: str, stopped: Callable[[], bool]) -> bytes:
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):

@@ -12,12 +12,13 @@ import queue
 import threading
 import time
 from collections import OrderedDict
-from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from aiecs_ray import failures, masking, packing
 from aiecs_ray.actors.body import Body, CancelFlag, Throttle, lifetime
-from aiecs_ray.actors.file_states import STOPPED, with_states
+from aiecs_ray.actors.deliveries import Delivery, Large, Ran, ran, shifted
+from aiecs_ray.actors.file_states import with_states, with_states_aside
+from aiecs_ray.actors.inputs import InputLostError, read_inputs
 from aiecs_ray.actors.ledger import Ledger
 from aiecs_ray.actors.made import Made, meets_others
 from aiecs_ray.actors.operation_loop import OperationLoop
@@ -27,18 +28,16 @@ from aiecs_ray.binding import Binder
 from aiecs_ray.definition import describe
 from aiecs_ray.errors import AiecsError, ResultInvalidError
 from aiecs_ray.messages import Elided, ErrorInfo, Item, Outcome, Outcomes, ToolSpec, Work
-from aiecs_ray.packing import Packed
-from aiecs_ray.reference import look_up
 from aiecs_ray.running import Attempt, attempt_scope
 from aiecs_ray.shipping import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from concurrent.futures import Future
 
     from aiecs_ray.backend import Link
     from aiecs_ray.definition import OperationDef
     from aiecs_ray.messages import Mark
+    from aiecs_ray.packing import Packed
 
 QUICK = 0.002
 """An operation whose last run took less than this many seconds may delay the outcomes before it."""
@@ -46,27 +45,6 @@ REMEMBERED = 256
 """Pieces of work of which the host remembers what has begun, while their outcomes may be on their way."""
 LARGE_TOTAL = 64 * 2**20
 """Bytes of large results after which a chunk ends early, so that they can be picked up."""
-
-
-Ran: TypeAlias = "tuple[Outcome | None, Packed | None]"
-"""What became of an item and, beside it, a value that may be large; nothing where the item never began."""
-
-
-class _InputLostError(Exception):
-    """An input lay on a node that is gone: its slot, and what its store says."""
-
-
-class Large(NamedTuple):
-    """Stands in an outcome for a large value that travels beside it, at ``place``."""
-
-    place: int
-
-
-class Delivery(NamedTuple):
-    """Outcomes, and the large values they refer to."""
-
-    outcomes: Outcomes
-    larges: list[Packed]
 
 
 class ToolHost:
@@ -96,8 +74,7 @@ class ToolHost:
     ) -> None:
         self._spec = spec
         self._most, self._home = most, home
-        self._fetch = fetch
-        self._report = report
+        self._fetch, self._report = fetch, report
         self._inline_limit = inline_limit
         self._clock = clock
         self._ledger = Ledger() if ledger is None else ledger
@@ -149,7 +126,7 @@ class ToolHost:
         outcomes = Outcomes()
         larges: list[Packed] = []
         for delivery in self.stream(work, hold=True):
-            outcomes.extend([_shift(outcome, len(larges)) for outcome in delivery.outcomes])
+            outcomes.extend([shifted(outcome, len(larges)) for outcome in delivery.outcomes])
             larges.extend(delivery.larges)
         return Delivery(outcomes, larges)
 
@@ -217,7 +194,7 @@ class ToolHost:
             if future is None:
                 outcomes.put((None, None))
             else:
-                future.add_done_callback(lambda done: outcomes.put(_ran(done)))
+                future.add_done_callback(lambda done: outcomes.put(ran(done)))
         left = len(work.items)
         while left:
             ready, waiting = Delivery(Outcomes(), []), True
@@ -248,7 +225,7 @@ class ToolHost:
         """Run one item in this thread; (None, None) when it was recalled before it began."""
         if self._loop is not None and self._is_async(item):
             future = self._loop.submit(self._run_async(work, item, made))
-            return (None, None) if future is None else _ran(future)
+            return (None, None) if future is None else ran(future)
         with self._turns:
             body = self._begin(work, item)
             if body is None:
@@ -259,7 +236,7 @@ class ToolHost:
                     self._own(body, arguments)
                     result = function(**arguments)
                     if not packing.is_builtin(result) and inspect.isawaitable(result):
-                        result = result if packing.is_foreign(result) else self._await(result)
+                        result = result if packing.is_foreign(result) else _awaited(result)
                 outcome, packed = self._done(body, item, result)
                 stopped = body.attempt.cancel_flag.is_set
                 return (with_states(outcome, item.files, stopped) if item.files else outcome), packed
@@ -283,19 +260,12 @@ class ToolHost:
             outcome, packed = self._done(body, item, result)
             # It leaves by another thread, while other bodies run here that may write to what it is made of.
             packed = None if packed is None else packed.copy()
-            return (await _with_states(body, item, outcome) if item.files else outcome), packed
+            stopped = body.attempt.cancel_flag.is_set
+            return (await with_states_aside(outcome, item.files, stopped) if item.files else outcome), packed
         except BaseException as error:  # noqa: BLE001  # as in _run
             return self._failed(body, item, error), None
         finally:
             self._end(body)
-
-    def _await(self, result: Any) -> Any:
-        """Wait for what a plain method returned: an awaitable is run to its end, as users of async libraries expect."""
-
-        async def wait() -> Any:
-            return await result
-
-        return asyncio.run(wait())
 
     def _begin(self, work: Work, item: Item) -> Body | None:
         emit = Throttle(self._report, work.run, item.step, self._clock)
@@ -330,7 +300,7 @@ class ToolHost:
 
     def _prepare(self, work: Work, item: Item, made: dict[int, Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
         assert self._binder is not None
-        inputs = self._inputs(work, item, made) if item.inputs else ()
+        inputs = read_inputs(work, item, made, self._fetch) if item.inputs else ()
         params = packing.unpack(packing.as_packed(item.params), inputs=inputs)
         arguments = self._binder.bind(item.operation, params, work.user_id, work.task_id)
         operation = self._operations[item.operation]
@@ -339,29 +309,6 @@ class ToolHost:
                 arguments[name] = packing.writable(packing.pack(arguments[name]))
         # The name is one of the table's, so nothing else of the instance can be reached.
         return getattr(self._tool, operation.name), arguments
-
-    def _inputs(self, work: Work, item: Item, made: dict[int, Any]) -> list[Any]:
-        whole: dict[tuple[str, int], Any] = {}
-        inputs = []
-        for slot, (kind, index, path, text) in enumerate(item.inputs):
-            if (kind, index) not in whole:
-                whole[kind, index] = self._value(work.values[index] if kind == "value" else made[index], slot)
-            inputs.append(look_up(whole[kind, index], path, text))
-        return inputs
-
-    def _value(self, source: Any, slot: int) -> Any:
-        if type(source) is Packed or type(source) is bytes or packing.inline(source):
-            packed = packing.as_packed(source)
-        else:
-            try:
-                packed = self._fetch(source)
-            except Exception as error:
-                raise _InputLostError(slot, type(error).__name__) from error
-        try:
-            return packing.unpack(packed)
-        except Exception as error:
-            text = f"an input cannot be read: {type(error).__name__}: {failures.text_of(error)}"
-            raise ResultInvalidError(text) from error
 
     def _done(self, body: Body, item: Item, result: Any) -> tuple[Outcome, Packed | None]:
         seconds = self._clock() - body.since
@@ -381,7 +328,7 @@ class ToolHost:
         seconds = self._clock() - body.since
         if body.attempt.cancel_flag.is_set():
             return Outcome(item.step, item.attempt, "cancelled", seconds=seconds)
-        if isinstance(error, _InputLostError):
+        if isinstance(error, InputLostError):
             slot, reason = error.args
             info = ErrorInfo("E003", f"an input was lost: {reason}", "ResultLostError", ("ResultLostError",))
             return Outcome(item.step, item.attempt, "error", error=info, seconds=seconds, lost=slot)
@@ -439,28 +386,15 @@ class ToolHost:
             return Stopped(running, tuple(self._begun.get(work, ())), waiting)
 
 
-async def _with_states(body: Body, item: Item, outcome: Outcome) -> Outcome:
-    try:
-        return await asyncio.to_thread(with_states, outcome, item.files, body.attempt.cancel_flag.is_set)
-    except asyncio.CancelledError:
-        # The body has completed, so it is no more cancelled.
-        return outcome._replace(uncacheable=STOPPED)
+def _awaited(result: Any) -> Any:
+    """Wait for what a plain method returned: an awaitable is run to its end, as users of async libraries expect."""
+
+    async def wait() -> Any:
+        return await result
+
+    return asyncio.run(wait())
 
 
 def _turns(most: int) -> threading.Lock | threading.Semaphore:
     """Return what lets ``most`` operations run at once; for one a lock, which is ten times faster."""
     return threading.Lock() if most <= 1 else threading.Semaphore(most)
-
-
-def _ran(future: Future[Ran]) -> Ran:
-    """Return what ran; nothing where it was cancelled before it began."""
-    try:
-        return future.result()
-    except CancelledError:
-        return None, None
-
-
-def _shift(outcome: Outcome, by: int) -> Outcome:
-    if by and type(outcome.payload) is Large:
-        return outcome._replace(payload=Large(outcome.payload.place + by))
-    return outcome

@@ -15,8 +15,9 @@ import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from aiecs_ray.actors.children import end_with_this_process
+from aiecs_ray.actors.deliveries import Large
 from aiecs_ray.actors.ledger import crash_path, end_process, lead_group, open_ledger, take_remains
-from aiecs_ray.actors.tool import Large, ToolHost
+from aiecs_ray.actors.tool import ToolHost
 from aiecs_ray.backend import HistoryGone, Remains, ReplicaDied
 from aiecs_ray.config import Settings
 from aiecs_ray.errors import RuntimeUnavailableError

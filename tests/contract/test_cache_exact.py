@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiecs_ray
-from aiecs_ray import Runtime, inprocess, operation
+from aiecs_ray import Runtime, inprocess, local_replica, operation
 from tests.contract.probes import Gate, Ledger, eventually, note, op, visit, visit_async
 
 if TYPE_CHECKING:
@@ -313,7 +313,7 @@ def test_a_run_does_not_answer_from_what_was_invalidated_while_it_ran(rt: Runtim
 # --- memory ----------------------------------------------------------------------------------------------------------
 
 
-class Watched(inprocess.LocalRef):
+class Watched(local_replica.LocalRef):
     """A reference of which the test sees whether anybody holds it."""
 
 

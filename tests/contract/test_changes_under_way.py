@@ -12,7 +12,8 @@ import pytest
 from aiecs_ray import Registry, Runtime
 from aiecs_ray.config import Settings
 from aiecs_ray.errors import ToolNotFoundError
-from aiecs_ray.inprocess import InProcessBackend, LocalReplica
+from aiecs_ray.inprocess import InProcessBackend
+from aiecs_ray.local_replica import LocalReplica
 from tests.contract.probes import DEADLINE, Gate, Ledger, note, op, visit
 
 if TYPE_CHECKING:

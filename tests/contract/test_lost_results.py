@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from aiecs_ray import Run, Runtime
     from aiecs_ray.actors import run as run_actor
-    from aiecs_ray.inprocess import LocalRef
+    from aiecs_ray.local_replica import LocalRef
     from aiecs_ray.packing import Packed
 
 SIZE = 300_000

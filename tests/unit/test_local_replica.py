@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aiecs_ray import packing
 from aiecs_ray.actors.tool import ToolHost
 from aiecs_ray.backend import ReplicaDied
-from aiecs_ray.inprocess import LocalReplica
+from aiecs_ray.local_replica import LocalReplica
 from aiecs_ray.messages import Item, Mark, ToolSpec, Work
 from aiecs_ray.shipping import ship
 from tests.contract.probes import DEADLINE, Gate, Ledger, note, visit
