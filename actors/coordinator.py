@@ -238,7 +238,7 @@ class Coordinator:
         """Take the progress that an operation reported."""
         run = self._runs.get(run_id)
         if run is not None:
-            run.report(step, (done, total, message))
+            run.records.report(step, (done, total, message))
 
     async def set_limit(self, target: str, limits: Limits | None) -> None:
         """Limit ``"tool"`` or ``"tool.op"`` from now on; None goes back to what the tool declares."""

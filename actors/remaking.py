@@ -268,7 +268,7 @@ class Remaking:
             run.settled[step] = settled._replace(payload=payload)
         if step in self.left_out:
             self.left_out.discard(step)
-            run.bytes += settled.size
+            run.records.bytes += settled.size
 
     def _forbidden(self, again: Sequence[int]) -> str | None:
         if self._stopped:

@@ -10,15 +10,15 @@ from aiecs_ray.actors.admission import Admission
 from aiecs_ray.actors.answers import Answers
 from aiecs_ray.actors.events import EventLog
 from aiecs_ray.actors.lookups import Lookups
+from aiecs_ray.actors.planning import plan_of
 from aiecs_ray.actors.remaking import Remaking
 from aiecs_ray.actors.services import Services, Ticket
+from aiecs_ray.actors.step_records import StepRecords
 from aiecs_ray.actors.tasks import Tasks
-from aiecs_ray.messages import Elided, ErrorInfo, EventKind, RunRequest, Settled
+from aiecs_ray.messages import ErrorInfo, EventKind, RunRequest
 from aiecs_ray.model import TaskStatus
 from aiecs_ray.outlines import told
-from aiecs_ray.packing import is_small
-from aiecs_ray.plan import Plan
-from aiecs_ray.plan_values import Actions, Ending, PlanStep, State
+from aiecs_ray.plan_values import Actions, Ending, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,17 +26,7 @@ if TYPE_CHECKING:
     from aiecs_ray.actors.joins import Place
     from aiecs_ray.backend import CacheEntry
     from aiecs_ray.deaths import Fate
-    from aiecs_ray.messages import Input, Outcome, Policy
-
-_KINDS = {
-    TaskStatus.COMPLETED: EventKind.STEP_COMPLETED,
-    TaskStatus.FAILED: EventKind.STEP_FAILED,
-    TaskStatus.TIMED_OUT: EventKind.STEP_TIMED_OUT,
-    TaskStatus.CANCELLED: EventKind.STEP_CANCELLED,
-}
-
-
-_NO_RESULT = (0, "", 0.0)
+    from aiecs_ray.messages import Outcome, Policy
 
 
 class Run:
@@ -48,22 +38,16 @@ class Run:
         self.owner = request.user_id or f"client {request.client}"
         """Whose turn it is when users take turns; a client that names no user is one."""
         self.log = EventLog(run_id, limit=services.settings.event_limit, clock=services.clock)
-        self.settled: list[Settled | None] = [None] * len(request.steps)
         self.finished = asyncio.Event()
         self.status = TaskStatus.RUNNING
         self.ended_at: float | None = None
         self.asked_at = 0.0
-        self.bytes = 0
         self._services = services
         self._policies = [request.policies[step.policy] for step in request.steps]
         self.began = services.clock()
-        self.payloads: dict[int, Any] = {}
-        self._sizes: dict[int, tuple[int, str, float]] = {}
-        self._hits: set[int] = set()
-        self._places: dict[int, tuple[str, str]] = {}
-        """Which replica a step was sent to last, and on which node that is."""
-        self._failures: dict[int, ErrorInfo] = {}
-        """Of the last attempt of steps that may be tried again."""
+        self.remaking = Remaking(self, services.begin)
+        self.records = StepRecords(len(request.steps), self.log, self.remaking.left_out)
+        self.settled, self.payloads = self.records.settled, self.records.payloads
         lifetime = services.settings.cache_ttl or None
         lookups = Lookups(
             request, services.cache, self.payloads, services.token, clock=services.clock, lifetime=lifetime
@@ -72,20 +56,12 @@ class Run:
         self._admission = Admission(self, services.guards, request.limits)
         self._stopped_by: TaskStatus | None = None
         self._overdue: dict[int, ErrorInfo] = {}
-        self._progress: dict[int, tuple[float, float | None, str]] = {}
         self.alone: set[int] = set()
         """Steps that were under way with others when a replica died: they are sent again one by one."""
         self._tasks = Tasks()
-        self.remaking = Remaking(self, services.begin)
         self._timers: list[asyncio.TimerHandle] = []
         """Deadlines and waits; cancelled at the end, or one far away would keep the run in memory until then."""
-        self.plan = Plan(
-            _plan_steps(request),
-            random=services.random,
-            sequence=request.mode == "sequence",
-            stop_on_failure=request.stop_on_failure,
-            keep=request.keep,
-        )
+        self.plan = plan_of(request, services.random)
 
     # --- what the coordinator says -----------------------------------------------------------------------
 
@@ -156,7 +132,7 @@ class Run:
     def dispatched(self, steps: Sequence[int], *, at_once: bool, to: tuple[str, str] = ("", "")) -> None:
         """Steps were sent to a replica on a node (``to``); with ``at_once``, one that does nothing else."""
         self.plan.handed(steps)
-        self._places.update(dict.fromkeys(steps, to))
+        self.records.sent(steps, to)
         if at_once:
             self.note_started(steps[0])
         self._admission.dispatched(steps)
@@ -173,9 +149,9 @@ class Run:
         for outcome in outcomes:
             step = outcome.step
             if outcome.progress is not None:
-                self.report(step, outcome.progress)
+                self.records.report(step, outcome.progress)
             self._admission.ended(step, None)
-            self._keep(step, outcome.payload, outcome.size, outcome.summary, outcome.seconds)
+            self.records.keep(step, outcome.payload, outcome.size, outcome.summary, outcome.seconds)
             entry = self._answers.store(outcome)
             for place in self._answers.completed(step):
                 assert entry is not None
@@ -191,7 +167,7 @@ class Run:
         """
         step = outcome.step
         if outcome.progress is not None:
-            self.report(step, outcome.progress)
+            self.records.report(step, outcome.progress)
         if outcome.lost is not None and self.remaking.wait_for(step, outcome.lost, unreadable):
             return
         if outcome.kind == "cancelled":
@@ -199,9 +175,8 @@ class Run:
             self._stand_back(step)
         else:
             assert outcome.error is not None
-            self._sizes[step] = (0, "", outcome.seconds)
+            self.records.failed(step, outcome.error, outcome.seconds)
             self._admission.ended(step, outcome.error)
-            self._failures[step] = outcome.error
             actions = self.plan.failed(step, outcome.error)
         self._perform(actions)
 
@@ -216,13 +191,6 @@ class Run:
         self._admission.left(step)
         self._perform(actions)
         return ready
-
-    def report(self, step: int, progress: tuple[float, float | None, str]) -> None:
-        """An operation reported its progress; what comes after its outcome is of no interest."""
-        if self.settled[step] is None and self._progress.get(step) != progress:
-            self._progress[step] = progress
-            done, total, message = progress
-            self.log.add(EventKind.PROGRESS, step, {"done": done, "total": total, "message": message[:1000]})
 
     def returned(self, step: int) -> None:
         """A step came back without having begun."""
@@ -239,7 +207,7 @@ class Run:
             self._answers.left(step)
 
     def _timed_out(self, step: int, verdict: ErrorInfo) -> Actions:
-        self._failures[step] = verdict
+        self.records.failures[step] = verdict
         final = step in self._overdue or self._stopped_by is not None
         if self._stopped_by is None:
             self._admission.ended(step, verdict)
@@ -258,7 +226,7 @@ class Run:
 
     def lost(self, step: int, error: ErrorInfo, verdict: ErrorInfo | None, fate: Fate) -> None:
         """The replica died with a step; with ``verdict`` it was killed because the time of the step was over."""
-        self._failures[step] = error
+        self.records.failures[step] = error
         if verdict is not None and fate.suspect:
             self._perform(self._timed_out(step, verdict))
             return
@@ -304,14 +272,14 @@ class Run:
             # Not before all are recorded: no limit must let through what has just ended.
             self._admission.left(ending.step)
         for step in actions.free:
-            self._drop(step)
+            self.records.drop(step)
         if actions.ready:
             self._set_deadlines(actions.ready)
             self.let_in(actions.ready)
         for step, seconds in actions.delayed:
             self._admission.left(step)
             data: dict[str, Any] = {"attempt": self.plan.tries(step), "seconds": seconds}
-            if (failure := self._failures.pop(step, None)) is not None:
+            if (failure := self.records.failures.pop(step, None)) is not None:
                 data.update(code=failure.code, message=failure.message)
             self.log.add(EventKind.STEP_RETRYING, step, data)
             self._call_later(seconds, self._due, step)
@@ -340,40 +308,13 @@ class Run:
         self._perform(self.plan.due(step))
 
     def _record(self, ending: Ending) -> None:
-        step, status, error, skipped = ending
-        size, summary, seconds = self._sizes.pop(step, _NO_RESULT)
-        self._progress.pop(step, None)
-        self._failures.pop(step, None)
-        from_cache = step in self._hits
-        payload = self.payloads.get(step) if status is TaskStatus.COMPLETED else None
-        tries = self.plan.tries(step)
-        dropped = payload is Elided.ELIDED
-        payload = None if dropped else payload
-        self.settled[step] = Settled(status.value, payload, error, from_cache, seconds, tries, size, dropped)
-        data: dict[str, Any] = {"spec": self._policies[step].spec, "seconds": seconds, "attempts": tries}
-        if (place := self._places.pop(step, None)) is not None:
-            data["replica"], data["node"] = place
-        if error is not None:
-            data["code"], data["message"] = error.code, error.message
-            self.bytes += error.size
-        else:
-            data["from_cache"], data["joined"] = from_cache, self._answers.was_joined(step)
-            data["size"], data["summary"] = size, summary
-            if reason := self._answers.uncacheable(step):
-                data["uncacheable"] = reason
-        self.log.add(EventKind.STEP_SKIPPED if skipped else _KINDS[status], step, data)
+        step, status, error, _ = ending
+        tries, spec = self.plan.tries(step), self._policies[step].spec
+        joined = error is None and self._answers.was_joined(step)
+        uncacheable = self._answers.uncacheable(step) if error is None else None
+        self.records.end(ending, spec, tries, joined=joined, uncacheable=uncacheable)
         failed = status is TaskStatus.FAILED or status is TaskStatus.TIMED_OUT
         self._answers.left(step, failed=failed and tries > 0 and self._stopped_by is None)
-
-    def _drop(self, step: int) -> None:
-        payload = self.payloads.pop(step, None)
-        settled = self.settled[step]
-        if settled is not None:
-            if payload is Elided.ELIDED:
-                self.remaking.left_out.discard(step)
-            else:
-                self.bytes -= settled.size
-            self.settled[step] = settled._replace(payload=None, dropped=True)
 
     def _finish(self) -> None:
         statuses = [settled.status for settled in self.settled if settled is not None]
@@ -402,9 +343,7 @@ class Run:
 
     def let_go(self) -> None:
         """Nobody asks for the run any more: hold no large result while it is still counted and recorded."""
-        for step, settled in enumerate(self.settled):
-            if settled is not None and not is_small(settled.payload):
-                self.settled[step] = settled._replace(payload=None, dropped=True)
+        self.records.let_go()
         self.request = self.request.without_inputs()
 
     # --- the cache -----------------------------------------------------------------------------------------
@@ -449,31 +388,10 @@ class Run:
 
     def hit(self, step: int, entry: CacheEntry) -> None:
         """Complete a step with a result that was made before, or elsewhere."""
-        self._hits.add(step)
+        self.records.came_from_cache(step)
         self._admission.dispatched([step])
-        self._keep(step, entry.payload, entry.size, entry.summary, 0.0)
+        self.records.keep(step, entry.payload, entry.size, entry.summary, 0.0)
         waiting = self._answers.completed(step)
         self._perform(self.plan.succeeded(step))
         for answers, other in waiting:
             answers.joined(other, entry)
-
-    def _keep(self, step: int, payload: Any, size: int, summary: str, seconds: float) -> None:
-        self.payloads[step] = payload
-        self._sizes[step] = (size, summary, seconds)
-        if payload is Elided.ELIDED:
-            self.remaking.left_out.add(step)
-        else:
-            self.bytes += size
-
-
-def _plan_steps(request: RunRequest) -> list[PlanStep]:
-    alone = [PlanStep(policy.spec, (), (), policy.idempotent, policy.retry) for policy in request.policies]
-    return [
-        _plan_step(step.inputs, step.after, alone[step.policy]) if step.inputs or step.after else alone[step.policy]
-        for step in request.steps
-    ]
-
-
-def _plan_step(inputs: tuple[Input, ...], after: tuple[int, ...], alone: PlanStep) -> PlanStep:
-    needs = tuple({source.place: None for source in inputs if source.kind == "step"})
-    return alone._replace(needs=needs, after=after)

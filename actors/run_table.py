@@ -87,7 +87,7 @@ class RunTable:
         """Forget finished runs that are too old, and the oldest ones while there is too much."""
         now = self._clock()
         finished = [run for run in self._runs.values() if run.ended_at is not None]
-        kept, count = sum(run.bytes for run in finished), len(finished)
+        kept, count = sum(run.records.bytes for run in finished), len(finished)
         for run in finished:
             assert run.ended_at is not None
             in_time = run.ended_at + self._result_ttl > now
@@ -96,7 +96,7 @@ class RunTable:
             if in_time and now - max(run.ended_at, run.asked_at) < READING:
                 # Somebody is about to read them, or does: no result is dropped under its reader's hands.
                 continue
-            kept, count = kept - run.bytes, count - 1
+            kept, count = kept - run.records.bytes, count - 1
             self.forget(run)
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -107,4 +107,4 @@ class RunTable:
     @property
     def bytes(self) -> int:
         """Bytes of the results that are kept."""
-        return sum(run.bytes for run in self._runs.values())
+        return sum(run.records.bytes for run in self._runs.values())

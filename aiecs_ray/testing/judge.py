@@ -65,8 +65,8 @@ class _Verdict:
         ended = [one for one in self.run.settled if one is not None]
         held = sum(one.size for one in ended if not one.dropped)
         held += sum(one.error.size for one in ended if one.error is not None)
-        if held != self.run.bytes:
-            self.broken(f"its results and errors are {held} bytes, and it counts {self.run.bytes}")
+        if held != self.run.records.bytes:
+            self.broken(f"its results and errors are {held} bytes, and it counts {self.run.records.bytes}")
 
     def broken(self, text: str) -> None:
         self.world.broken(f"{self.run.id}: {text}")
