@@ -11,14 +11,11 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from aiecs_ray.actors.admission import Guards
-from aiecs_ray.actors.breakers import Breakers
 from aiecs_ray.actors.clock import steady_time
 from aiecs_ray.actors.explaining import explain
-from aiecs_ray.actors.gate import Gates
+from aiecs_ray.actors.guarding import make_guards
 from aiecs_ray.actors.joins import Joins
 from aiecs_ray.actors.leases import Leases
-from aiecs_ray.actors.limit_table import LimitTable
 from aiecs_ray.actors.meter import Meter
 from aiecs_ray.actors.outbox import Outbox
 from aiecs_ray.actors.pages import Answer, page_of, status_of
@@ -36,7 +33,6 @@ from aiecs_ray.queueing import Backlog
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from aiecs_ray.actors.gate import Passer
     from aiecs_ray.actors.pages import Page, RunStatus
     from aiecs_ray.backend import Backend, HistoryLink, MetricsLink
     from aiecs_ray.config import Settings
@@ -95,7 +91,7 @@ class Coordinator:
         self._pools = Pools(backend, settings, _seconds)
         self._runs = RunTable(incarnation, result_ttl=settings.result_ttl, result_bytes=result_bytes, clock=self._clock)
         self._leases = Leases(backend.alive)
-        self._guards = self._make_guards()
+        self._guards = make_guards(self._pools, _seconds)
         self._backlog = Backlog(settings.max_queued)
         self._joins = Joins(_call_soon)
         self._outbox = Outbox(backend.cache, _call_soon)
@@ -192,6 +188,11 @@ class Coordinator:
         """Return the results of some steps, None for those that have not ended."""
         run = self._runs.named(run_id)
         return [run.settled[step] for step in steps]
+
+    async def index_of(self, run_id: str, step_id: str) -> int | None:
+        """Return the index of the step that has an id, None where none has."""
+        steps = self._runs.named(run_id).request.steps
+        return next((index for index, step in enumerate(steps) if step.id == step_id), None)
 
     async def remake(self, run_id: str, steps: Sequence[int]) -> list[Settled]:
         """Make large results of a finished run anew that were lost with their node; return what came of it."""
@@ -362,25 +363,6 @@ class Coordinator:
         self._pools.register(spec)
         self._guards.table.declare(spec)
         self._guards.breakers.declare(spec)
-
-    def _make_guards(self) -> Guards:
-        gates = Gates(clock=_seconds, call_at=lambda when, do: asyncio.get_running_loop().call_at(when, do))
-
-        def of_target(target: str) -> None:
-            self._send_again(lambda spec: spec == target or spec.partition(".")[0] == target)
-
-        table = LimitTable(gates, _seconds, of_target)
-        return Guards(gates, table, Breakers(_seconds, of_target))
-
-    def _send_again(self, is_meant: Callable[[str], bool]) -> None:
-        """Limits or a breaker have changed: what waits, at a limit or for a replica, has to pass them now."""
-        waiting: dict[int, tuple[Passer, list[int]]] = {}
-        for ticket in self._pools.take_back(is_meant):
-            waiting.setdefault(id(ticket.run), (ticket.run, []))[1].append(ticket.step)
-        for entry in self._guards.gates.take_back(is_meant):
-            waiting.setdefault(id(entry.passer), (entry.passer, []))[1].append(entry.step)
-        for passer, steps in waiting.values():
-            passer.again(steps)
 
     # --- housekeeping ----------------------------------------------------------------------------------------
 

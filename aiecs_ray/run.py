@@ -96,19 +96,28 @@ class Run:
             following = page.following
         return results
 
-    def value(self, step: int) -> Any:
+    def value(self, step: int | str) -> Any:
         """Return the value of one step that has completed, or raise its error.
+
+        Args:
+            step: its index, or the id that its operation gave it.
 
         Raises:
             InvalidInputError: the run has no such step.
             OperationTimeoutError: the step has not ended yet.
         """
-        if type(step) is not int or not 0 <= step < len(self._specs):
-            raise InvalidInputError(f"step must be an index from 0 to {len(self._specs) - 1}, got {shorten(step)}")
+        step = self._index(step)
         settled = self._runtime.request("result_of", self.id, [step])[0]
         if settled is None:
             raise OperationTimeoutError(f"Step {step} of run {self.id} has not ended yet")
         return to_value(self._runtime.open(self.id, [step], [settled], self._specs)[0], self._specs[step], step)
+
+    def _index(self, step: int | str) -> int:
+        index = self._runtime.request("index_of", self.id, step) if type(step) is str else step
+        if type(index) is not int or not 0 <= index < len(self._specs):
+            text = f"step must be an index from 0 to {len(self._specs) - 1} or the id of a step"
+            raise InvalidInputError(f"{text}, got {shorten(step)}")
+        return index
 
     def stream(self) -> Iterator[tuple[int, TaskStepResult]]:
         """Yield index and result of each step as it ends."""

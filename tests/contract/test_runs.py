@@ -9,6 +9,7 @@ import pytest
 
 from aiecs_ray import Runtime, TaskStepResult
 from aiecs_ray.errors import (
+    InvalidInputError,
     InvalidOperationsError,
     ReferenceForwardError,
     ReferenceRangeError,
@@ -451,3 +452,13 @@ def test_runs_from_several_threads_do_not_meet(desk: Runtime) -> None:
         join()
 
     assert results == {number: [number, [number]] for number in range(8)}
+
+
+def test_a_value_is_found_by_index_and_by_id(desk: Runtime) -> None:
+    run = desk.submit([op("desk.give", value="a") | {"id": "first"}, op("desk.give", value="b") | {"id": "second"}])
+    run.wait()
+
+    assert [run.value("second"), run.value(1), run.value("first")] == ["b", "b", "a"]
+    for unknown in ("third", "", 2, -1, True, None, 0.0):
+        with pytest.raises(InvalidInputError, match="an index from 0 to 1 or the id of a step"):
+            run.value(unknown)  # type: ignore[arg-type]
