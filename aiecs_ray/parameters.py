@@ -183,3 +183,14 @@ def _holds_slot(value: Any) -> bool:
     if kind is dict:
         return any(_holds_slot(part) for part in value.values())
     return kind in (list, tuple) and any(_holds_slot(part) for part in value)
+
+
+def take_from(params: dict[str, Any], info: OperationInfo, references: References) -> tuple[dict[str, Any], int]:
+    """Return the parameters with slots, and how many of the inputs belong to the cache key: those come first."""
+    if not info.options["ignore"]:
+        taken = references.take_from(params)
+        return taken, len(references.inputs)
+    ignored = [name for name in params if name in info.options["ignore"]]
+    taken = references.take_from({name: value for name, value in params.items() if name not in ignored})
+    keyed = len(references.inputs)
+    return {**taken, **references.take_from({name: params[name] for name in ignored})}, keyed

@@ -14,7 +14,18 @@ from aiecs_ray import failures
 from aiecs_ray.errors import UpstreamFailedError
 from aiecs_ray.messages import ErrorInfo
 from aiecs_ray.model import ErrorCode, TaskStatus
-from aiecs_ray.plan_values import STATUS, Actions, Ending, PlanStep, State, Stop, check_move, kept_steps
+from aiecs_ray.plan_values import (
+    ENDED_HOW,
+    STATUS,
+    Actions,
+    Ending,
+    PlanStep,
+    State,
+    Stop,
+    cancelled,
+    check_move,
+    kept_steps,
+)
 from aiecs_ray.retry import is_named, is_transient, next_wait
 
 if TYPE_CHECKING:
@@ -238,7 +249,7 @@ class Plan:
             return Actions()
         if self._winding_up is None and self._steps[step].idempotent:
             return self.returned(step)
-        return self._finish(step, *(self._winding_up or Stop(State.CANCELLED, _cancelled("Cancelled"))))
+        return self._finish(step, *(self._winding_up or Stop(State.CANCELLED, cancelled("Cancelled"))))
 
     def refused(self, step: int, error: ErrorInfo) -> Actions:
         """A step cannot be run at all: its tool cannot be made, or its input cannot be read."""
@@ -258,7 +269,7 @@ class Plan:
 
     def cancel(self, message: str = "Cancelled") -> Actions:
         """End the run: what has not started never will; what runs has to be stopped."""
-        return self._wind_up(Stop(State.CANCELLED, _cancelled(message)))
+        return self._wind_up(Stop(State.CANCELLED, cancelled(message)))
 
     def overdue(self, step: int, error: ErrorInfo) -> Actions:
         """The deadline of a step passed: if it runs it has to be stopped, if not it ends."""
@@ -393,15 +404,8 @@ class Plan:
     def _skip(self, step: int, cause: int, actions: Actions) -> None:
         key = cause, any(self._state[needed] > State.COMPLETED for needed in self._steps[step].needs)
         if key not in self._reasons:
-            reason = UpstreamFailedError(cause, self._steps[cause].spec, _VERB[self._state[cause]])
-            self._reasons[key] = failures.of_runtime(reason) if key[1] else _cancelled(str(reason))
+            reason = UpstreamFailedError(cause, self._steps[cause].spec, ENDED_HOW[self._state[cause]])
+            self._reasons[key] = failures.of_runtime(reason) if key[1] else cancelled(str(reason))
         self._cause[step] = cause
         begun = self._tries[step] or step in self._in_doubt
         self._end(step, State.CANCELLED, self._reasons[key], actions, skipped=not begun)
-
-
-_VERB = {State.FAILED: "failed", State.TIMED_OUT: "timed out", State.CANCELLED: "was cancelled"}
-
-
-def _cancelled(message: str) -> ErrorInfo:
-    return ErrorInfo(ErrorCode.CANCELLED_ERROR.value, message, "OperationCancelledError", ("OperationCancelledError",))

@@ -6,13 +6,11 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from aiecs_ray.messages import RetryOptions
-from aiecs_ray.model import TaskStatus, can_transition, check_transition
+from aiecs_ray.messages import ErrorInfo, RetryOptions
+from aiecs_ray.model import ErrorCode, TaskStatus, can_transition, check_transition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from aiecs_ray.messages import ErrorInfo
 
 
 class PlanStep(NamedTuple):
@@ -114,3 +112,11 @@ def kept_steps(keep: Literal["all", "last"] | Iterable[int], count: int) -> froz
     if keep == "last":
         return frozenset({count - 1})
     return frozenset(keep)
+
+
+ENDED_HOW = {State.FAILED: "failed", State.TIMED_OUT: "timed out", State.CANCELLED: "was cancelled"}
+
+
+def cancelled(message: str) -> ErrorInfo:
+    """Return the error of a step that was cancelled, or skipped."""
+    return ErrorInfo(ErrorCode.CANCELLED_ERROR.value, message, "OperationCancelledError", ("OperationCancelledError",))

@@ -27,7 +27,7 @@ from aiecs_ray.messages import Input, Policy, RetryOptions, RunRequest, Step, To
 from aiecs_ray.model import TaskStepResult
 from aiecs_ray.operation import Requested, parse_operations, seconds, split_spec
 from aiecs_ray.packing import Slot
-from aiecs_ray.parameters import COVERED, Parameters
+from aiecs_ray.parameters import COVERED, Parameters, take_from
 from aiecs_ray.quoting import shorten
 from aiecs_ray.reference import Reference, References, is_literal
 from aiecs_ray.retry import parse_retry
@@ -159,7 +159,7 @@ class _Request:
         keyed = 0
         if packed is None:
             references = References(self._visit)
-            params, keyed = _take_from(params, info, references)
+            params, keyed = take_from(params, info, references)
             packed = self._pack(params, references)
             sources = references.inputs
         inputs = tuple([self._input(source, index, keyed=n < keyed) for n, source in enumerate(sources)])
@@ -382,17 +382,6 @@ class _Request:
             if type(target) is not int and type(target) is not str:
                 raise InvalidOperationsError(f"keep holds {shorten(target)}, expected ids and indexes")
         return tuple(self._target(target, -1) for target in keep)
-
-
-def _take_from(params: dict[str, Any], info: OperationInfo, references: References) -> tuple[dict[str, Any], int]:
-    """Return the parameters with slots, and how many of the inputs belong to the cache key: those come first."""
-    if not info.options["ignore"]:
-        taken = references.take_from(params)
-        return taken, len(references.inputs)
-    ignored = [name for name in params if name in info.options["ignore"]]
-    taken = references.take_from({name: value for name, value in params.items() if name not in ignored})
-    keyed = len(references.inputs)
-    return {**taken, **references.take_from({name: params[name] for name in ignored})}, keyed
 
 
 def _default(info: OperationInfo, name: str) -> Any:
