@@ -14,18 +14,7 @@ from aiecs_ray import failures
 from aiecs_ray.errors import UpstreamFailedError
 from aiecs_ray.messages import ErrorInfo
 from aiecs_ray.model import ErrorCode, TaskStatus
-from aiecs_ray.plan_values import (
-    ENDED_HOW,
-    STATUS,
-    Actions,
-    Ending,
-    PlanStep,
-    State,
-    Stop,
-    cancelled,
-    check_move,
-    kept_steps,
-)
+from aiecs_ray.plan_values import STATUS, Actions, Ending, PlanStep, State, Stop, cancelled, check_move, kept_steps
 from aiecs_ray.retry import is_named, is_transient, next_wait
 
 if TYPE_CHECKING:
@@ -297,10 +286,9 @@ class Plan:
             self._end(step, state, error, actions)
 
     def _wind_up(self, stop: Stop) -> Actions:
-        actions = Actions()
         if self._winding_up is not None:
-            return actions
-        self._winding_up = stop
+            return Actions()
+        self._winding_up, actions = stop, Actions()
         for step in self.unfinished():
             if self._is_out(step):
                 actions.stop.append(step)
@@ -318,8 +306,7 @@ class Plan:
     def _again(self, step: int, error: ErrorInfo, state: State, *, wait: bool = True, least: float = 0.0) -> Actions:
         """Try a step again, or end it: with E005 when at least two attempts were made (C-32)."""
         self.started(step)
-        actions = Actions()
-        tries = self._tries[step]
+        actions, tries = Actions(), self._tries[step]
         seconds = next_wait(self._steps[step].retry, tries, self._random)
         if seconds is None or self._winding_up is not None:
             if seconds is None and tries > 1:
@@ -344,8 +331,7 @@ class Plan:
             actions.ready.append(step)
 
     def _move(self, step: int, state: State) -> None:
-        old = self._seen(step)
-        check_move(old, state)
+        check_move(self._seen(step), state)
         self._state[step] = state
 
     def _end(
@@ -404,8 +390,11 @@ class Plan:
     def _skip(self, step: int, cause: int, actions: Actions) -> None:
         key = cause, any(self._state[needed] > State.COMPLETED for needed in self._steps[step].needs)
         if key not in self._reasons:
-            reason = UpstreamFailedError(cause, self._steps[cause].spec, ENDED_HOW[self._state[cause]])
+            reason = UpstreamFailedError(cause, self._steps[cause].spec, _VERB[self._state[cause]])
             self._reasons[key] = failures.of_runtime(reason) if key[1] else cancelled(str(reason))
         self._cause[step] = cause
         begun = self._tries[step] or step in self._in_doubt
         self._end(step, State.CANCELLED, self._reasons[key], actions, skipped=not begun)
+
+
+_VERB = {State.FAILED: "failed", State.TIMED_OUT: "timed out", State.CANCELLED: "was cancelled"}

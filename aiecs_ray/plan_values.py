@@ -114,9 +114,6 @@ def kept_steps(keep: Literal["all", "last"] | Iterable[int], count: int) -> froz
     return frozenset(keep)
 
 
-ENDED_HOW = {State.FAILED: "failed", State.TIMED_OUT: "timed out", State.CANCELLED: "was cancelled"}
-
-
 def cancelled(message: str) -> ErrorInfo:
     """Return the error of a step that was cancelled, or skipped."""
     return ErrorInfo(ErrorCode.CANCELLED_ERROR.value, message, "OperationCancelledError", ("OperationCancelledError",))
