@@ -34,7 +34,7 @@ check: $(DEV) ## Lint, formatting, types and layers: what CI checks
 	@report=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$report"; exit 1; }
 
 accept: $(DEV) ## Run the long acceptance runs
-	@$(BIN)/python -m pytest tests/accept -m accept
+	@$(BIN)/python -m pytest tests -m accept
 
 bench: $(BENCH) ## Run the benchmarks: half an hour on two quiet cores
 	@$(BIN)/python -m benchmarks
