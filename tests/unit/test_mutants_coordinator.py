@@ -176,7 +176,7 @@ async def test_a_finished_run_is_forgotten_when_its_time_is_over(coordinator: Co
 async def test_results_beyond_the_budget_stay_while_somebody_reads_them(coordinator: Coordinator, clock: Clock) -> None:
     run_id = (await submit(coordinator, request("1")))[0]
     await coordinator.cancel(run_id)
-    coordinator._runs.named(run_id).bytes = 5000
+    coordinator._runs.named(run_id).records.bytes = 5000
     asked = []
 
     for _ in range(3):
