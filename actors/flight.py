@@ -31,6 +31,7 @@ class Member:
         "number",
         "pool",
         "ready",
+        "ready_since",
         "replica",
         "yielding",
     )
@@ -46,7 +47,7 @@ class Member:
         self.died: ErrorInfo | None = None
         self.funeral: asyncio.Task[Remains] | None = None
         """What finds out how far its attempts had come, once it has died."""
-        self.idle_since = now
+        self.idle_since = self.ready_since = now
         self.flights: dict[int, Flight] = {}
 
     @property

@@ -116,6 +116,9 @@ class Pool:
             draining=self.draining,
             retry_at=self._retry_at(),
             nested=self.nested,
+            ready_since=min(
+                (member.ready_since for member in members if member.ready and not member.yielding), default=None
+            ),
         )
 
     def _retry_at(self) -> float:

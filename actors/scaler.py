@@ -179,7 +179,7 @@ class Scaler:
         pool.broken = None
         pool.tell(EventKind.REPLICA_STARTED, {"seconds": self._clock() - member.idle_since})
         member.ready = True
-        member.idle_since = self._clock()
+        member.idle_since = member.ready_since = self._clock()
         self._feed(pool)
         self.soon()
 

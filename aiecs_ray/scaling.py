@@ -12,6 +12,8 @@ WORTH_A_REPLICA = 0.25
 """Seconds of waiting work per replica from which another replica is worth its start."""
 PATIENCE = 0.1
 """Seconds for which work waits for a busy replica before another one is started, whatever it was expected to take."""
+TURN = 1.0
+"""Seconds for which a tool that has work keeps its only replica although another tool has none: what a start takes."""
 MAX_CHUNK = 512
 LEAST_TURN, TURNS = 100, 50
 """A chunk of many is at least so many operations where they are quick, and at most one so-many-th of what waits."""
@@ -54,6 +56,8 @@ class PoolView(NamedTuple):
     """Since when work waits that no ready replica takes."""
     nested: bool = False
     """Operations wait for this work, and hold CPUs that they do not use meanwhile."""
+    ready_since: float | None = None
+    """Since when it has had a replica that is ready."""
 
 
 class Decision(NamedTuple):
@@ -82,8 +86,9 @@ def decide(pools: Sequence[PoolView], free: Mapping[str, float], now: float) -> 
 
     ``free`` is what the cluster has beyond the replicas there are. A tool that has work and no replica comes first;
     for it, the replica that has been idle longest is stopped, or, when none is idle, the tool with most replicas
-    gives one back after its present work. For a replica that only fills up a minimum no other tool goes below its own:
-    two of them would take the room from each other for ever.
+    gives one back after its present work; one that has a single replica and work for it has had a turn before. For a
+    replica that only fills up a minimum no other tool goes below its own: two of them would take the room from each
+    other for ever.
     """
     room = _Room(dict(free), sorted((replica.since, replica.id, pool) for pool in pools for replica in pool.idle))
     start: list[str] = []
@@ -107,7 +112,9 @@ def decide(pools: Sequence[PoolView], free: Mapping[str, float], now: float) -> 
             if pool.nested and room.lacking(pool) == {"CPU"}:
                 borrow.append(pool.key)
             else:
-                give_back.extend(_giver(pools, pool, room.lacking(pool)))
+                giver, at = _giver(pools, pool, room.lacking(pool), now)
+                give_back.extend(giver)
+                wake.extend(at)
     wake.extend(room.retire(now))
     back = tuple(dict.fromkeys(give_back))
     return Decision(tuple(start), tuple(room.stop), back, min(wake, default=None), tuple(borrow))
@@ -200,7 +207,8 @@ def _lacking(needs: Mapping[str, float], left: Mapping[str, float]) -> set[str]:
     return {name for name, amount in needs.items() if left.get(name, 0.0) < amount - _ROUNDING}
 
 
-def _giver(pools: Sequence[PoolView], pool: PoolView, lacking: set[str]) -> list[str]:
+def _giver(pools: Sequence[PoolView], pool: PoolView, lacking: set[str], now: float) -> tuple[list[str], list[float]]:
+    """Return which tool gives a replica back to one that has none, or else when to ask again, each if there is one."""
     givers = [
         other
         for other in pools
@@ -208,7 +216,18 @@ def _giver(pools: Sequence[PoolView], pool: PoolView, lacking: set[str]) -> list
         and other.replicas > other.starting
         and any(other.needs.get(name, 0.0) for name in lacking)
     ]
-    return [max(givers, key=lambda other: other.replicas).key] if givers else []
+    due = {other.key: _turn_ends(other) for other in givers}
+    over = [other for other in givers if due[other.key] <= now]
+    if over:
+        return [max(over, key=lambda other: other.replicas).key], []
+    return [], [min(due.values())] if due else []
+
+
+def _turn_ends(pool: PoolView) -> float:
+    """Return when a tool may be asked for a replica: its calls go on with others of it, or have had their turn."""
+    if pool.replicas > 1 or not pool.queued or pool.ready_since is None:
+        return -math.inf
+    return pool.ready_since + TURN
 
 
 def chunk_size(seconds: float | None, queued: int, replicas: int, target: float) -> int:

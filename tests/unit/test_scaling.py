@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from aiecs_ray.scaling import (
     MAX_CHUNK,
     PATIENCE,
+    TURN,
     WORTH_A_REPLICA,
     Decision,
     IdleReplica,
@@ -249,6 +250,26 @@ def test_only_a_tool_that_can_help_gives_back() -> None:
 
     assert decide([new, starting, many, painter], {"CPU": 4.0}, NOW).give_back == ("p",)
     assert decide([new, starting, many], {"CPU": 4.0}, NOW).give_back == ()
+
+
+def test_a_tool_with_work_keeps_its_only_replica_for_a_turn() -> None:
+    new, other = pool("n", queued=1), pool("o", replicas=1, queued=3)
+    begun = other._replace(ready_since=NOW - 0.4)
+    over = other._replace(ready_since=NOW - TURN)
+
+    early = decide([new, begun], {"CPU": 0.0}, NOW)
+
+    assert (early.give_back, early.wake_at) == ((), pytest.approx(NOW - 0.4 + TURN))
+    assert decide([new, over], {"CPU": 0.0}, NOW).give_back == ("o",)
+    assert decide([new, begun._replace(queued=0)], {"CPU": 0.0}, NOW).give_back == ("o",)
+    assert decide([new, begun._replace(replicas=2)], {"CPU": 0.0}, NOW).give_back == ("o",)
+
+
+def test_whoever_has_had_a_turn_gives_back_first() -> None:
+    first = pool("a", replicas=1, queued=3)._replace(ready_since=NOW - 0.1)
+    second = pool("b", replicas=1, queued=3)._replace(ready_since=NOW - 5.0)
+
+    assert decide([first, second, pool("n", queued=1)], {"CPU": 0.0}, NOW).give_back == ("b",)
 
 
 def test_two_tools_in_need_ask_one_giver_once() -> None:
