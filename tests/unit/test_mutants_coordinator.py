@@ -191,6 +191,15 @@ async def test_results_beyond_the_budget_stay_while_somebody_reads_them(coordina
         await coordinator.status(run_id)
 
 
+async def test_a_run_that_is_watched_stays_until_it_is_released(coordinator: Coordinator) -> None:
+    watched = await coordinator.execute(request("1", 0), (TOOL,), watched=True)
+    unwatched = await coordinator.execute(request("2", 0), (TOOL,))
+
+    assert (await coordinator.status(watched.run)).status == "completed"
+    with pytest.raises(ResultExpiredError):
+        await coordinator.status(unwatched.run)
+
+
 async def test_housekeeping_goes_on_after_a_round_that_failed(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from aiecs_ray.messages import EventKind
 from aiecs_ray.outlines import Outline, Vertex
 from aiecs_ray.pictures.card import plan_card, run_card, runtime_card
 from aiecs_ray.pictures.dag import dag, mermaid
-from aiecs_ray.pictures.elements import clean
+from aiecs_ray.pictures.elements import clean, element
 from aiecs_ray.pictures.gantt import Span, gantt, one_by_one, tracks
 from aiecs_ray.pictures.lines import lines, summary
 from aiecs_ray.pictures.page import page
@@ -109,6 +109,12 @@ def test_a_card_of_a_run_from_the_cache_says_so() -> None:
     text = Elements(run_card(many(5, from_cache=True, attempts=0).view, NOW)).text
 
     assert "5 from the cache" in text
+
+
+def test_an_attribute_ends_where_its_element_says() -> None:
+    made = element("rect", {"aria-label": "a\" onload='x' <b>&"})
+
+    assert made == '<rect aria-label="a&quot; onload=&#x27;x&#x27; &lt;b&gt;&amp;"/>'
 
 
 def test_nothing_a_user_names_is_more_than_text() -> None:
