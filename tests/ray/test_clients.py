@@ -303,55 +303,36 @@ def test_a_dead_address_is_refused_soon(start: Callable[..., subprocess.Popen[st
     assert seconds < 5
 
 
-def test_a_private_cluster_ends_with_its_runtime(start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
-    program = """
-        import json, os, sys
-        import aiecs_ray
-
-        class Anchor:
-            def pid(self):
-                return os.getpid()
-
-        with aiecs_ray.connect("local", num_cpus=1, object_store_memory=100 * 2**20) as rt:
-            rt.register(Anchor)
-            pid = rt.call("anchor.pid")
-        print(json.dumps(pid), flush=True)
-        sys.stdin.read()
-    """
-    client = start(program, cwd=tmp_path)
-
-    pid = said(client)
-
-    eventually(lambda: not is_running(pid))
-    assert client.poll() is None
-
-
-def test_ends_that_the_runtime_brings_about_are_not_reported_to_its_clients(
-    start: Callable[..., subprocess.Popen[str]],
+def test_a_private_cluster_ends_with_its_runtime_and_what_it_stops_itself_is_no_news(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
-    process = start(
-        """
-        import json, time
+    program = """
+        import json, os, sys, time
         import aiecs_ray
         from aiecs_ray.config import Settings
 
-        class Slow:
-            def sleep(self, seconds: float) -> str:
+        class Anchor:
+            def sleep(self, seconds):
                 time.sleep(seconds)
-                return "slept"
+            def pid(self):
+                return os.getpid()
 
         settings = Settings(grace=0.1)
         with aiecs_ray.connect("local", num_cpus=1, object_store_memory=100 * 2**20, settings=settings) as rt:
-            rt.register(Slow)
-            (late,) = rt.run([{"operation": "slow.sleep", "params": {"seconds": 1e9}, "timeout": 0.2}])
-            rt.call("slow.sleep", {"seconds": 0.0})
-            print(json.dumps(late.error_code))
-        """
-    )
+            rt.register(Anchor)
+            (late,) = rt.run([{"operation": "anchor.sleep", "params": {"seconds": 1e9}, "timeout": 0.2}])
+            pid = rt.call("anchor.pid")
+        print(json.dumps([late.error_code, pid]), flush=True)
+        sys.stdin.read()
+    """
+    client = start(program, cwd=tmp_path)
+    assert client.stdout is not None
 
-    printed, _ = process.communicate(timeout=90)
+    code, pid = json.loads(client.stdout.readline())
 
-    assert printed == '"E002"\n'
+    assert code == "E002"
+    eventually(lambda: not is_running(pid))
+    assert client.poll() is None
 
 
 def test_another_address_than_that_of_the_ray_at_hand_is_refused(ray_cluster: str) -> None:
