@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aiecs_ray.failures import text_of
+from aiecs_ray.errors import InvalidInputError
 from aiecs_ray.masking import mask, secrets_in
 from aiecs_ray.options import seconds
 
@@ -66,9 +66,14 @@ def lifetime(ttl: Any, result: Any) -> tuple[float | None, str]:
     if not callable(ttl):
         return None, ""
     try:
-        return seconds("ttl", ttl(result), zero=True), ""
-    except Exception as error:  # noqa: BLE001  # the result is there; only how long it holds is not known
-        return 0.0, f"its ttl function failed: {type(error).__name__}: {text_of(error)}"[:500]
+        value = ttl(result)
+    except Exception as error:  # noqa: BLE001
+        # The result is there; only how long it holds is not known. The error's own text may quote it.
+        return 0.0, f"its ttl function raised {type(error).__name__}"
+    try:
+        return seconds("ttl", value, zero=True), ""
+    except InvalidInputError:
+        return 0.0, f"its ttl function returned no number of seconds, but a value of type {type(value).__name__}"
 
 
 class Throttle:

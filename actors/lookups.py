@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 from aiecs_ray import keys, packing
@@ -79,13 +80,17 @@ class Lookups:
         Of steps with one key only the first is asked for: the others are answered by what it leaves in the cache.
         """
         asked: dict[str, int] = {}
+        refreshed: set[str] = set()
         for step, spec in enumerate(self._request.steps):
             fixed = not spec.files and all(source.kind == "object" for source in spec.inputs)
-            if fixed and self.possible(step) and self._policy(step).cache != "refresh":
-                made = self.make_key(step)
-                if made is not None and made[0] not in asked:
-                    asked[made[0]] = step
-                    self._keys[step] = made
+            if not fixed or not self.possible(step) or (made := self.make_key(step)) is None:
+                continue
+            if self._policy(step).cache == "refresh":
+                # What it finds now is replaced before the steps after it are reached.
+                refreshed.add(made[0])
+            elif made[0] not in asked and made[0] not in refreshed:
+                asked[made[0]] = step
+                self._keys[step] = made
         if asked:
             since, purges = self._clock(), self._purges
             found = await self._ask(list(asked.values()))
@@ -264,7 +269,8 @@ class Lookups:
 
     def _refuse(self, step: int, reason: str) -> None:
         self.uncacheable[step] = reason
-        self._cache.note_uncacheable(self._policy(step).spec, reason)
+        # Everybody reads the counters: what a caller named the keys of a dict has no place there.
+        self._cache.note_uncacheable(self._policy(step).spec, _PLACE.sub(" has no cache key", reason))
 
     def _policy(self, step: int) -> Policy:
         return self._policies[step]
@@ -317,6 +323,9 @@ class Lookups:
 
     def _identify(self, payload: Any) -> bytes:
         return packing.payload_identity(payload) if packing.is_small(payload) else self._token(16)
+
+
+_PLACE = re.compile(r" at \[.*\] has no cache key", re.DOTALL)
 
 
 def _path_part(part: str | int) -> bytes:

@@ -217,6 +217,8 @@ class Run:
         if self.settled[step] is not None:
             return
         text = f"Operation timed out after {deadline:g}s (deadline of the operation)"
+        if (failure := self.records.failures.get(step)) is not None:
+            text += f"; the attempt before failed: {failure.message}"
         error = self._overdue[step] = ErrorInfo("E002", text, "OperationTimeoutError", ("OperationTimeoutError",))
         actions = self.plan.overdue(step, error)
         stop, actions.stop = actions.stop, []

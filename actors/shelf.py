@@ -274,7 +274,7 @@ def _read_about(head: bytes, more: Callable[[int], bytes]) -> dict[str, Any] | N
         about["expires"] = None if about["expires"] is None else float(about["expires"])
         about["made"], about["key"] = float(about["made"]), str(about["key"])
         return dict(about) if isinstance(about["tags"], dict) else None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 

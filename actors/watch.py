@@ -117,10 +117,11 @@ class Watch:
     async def end(self, member: Member, flight: Flight, steps: Sequence[int]) -> None:
         """End some steps of a flight: ask their bodies, wait for the grace period, kill the replica."""
         stopped = await self._take(flight, member, member.replica.stop(flight.work.id, steps))
-        left = await self._wait(flight, steps)
         if stopped is not None:
             # What does not run was taken back: it will not begin, and a call that waits behind another is spared.
-            flight.abandon(step for step in left if step not in stopped.begun)
+            flight.abandon(step for step in steps if step in flight.open and step not in stopped.begun)
+        left = await self._wait(flight, steps)
+        if stopped is not None:
             left = [step for step in left if step in stopped.running]
         if not left:
             return

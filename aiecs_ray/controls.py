@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aiecs_ray.errors import OperationNotFoundError
+from aiecs_ray.errors import InvalidInputError
 from aiecs_ray.limits import check_limits
 from aiecs_ray.messages import Limits
 from aiecs_ray.operation import split_spec
-from aiecs_ray.quoting import nearest
+from aiecs_ray.quoting import shorten
 
 if TYPE_CHECKING:
     from aiecs_ray.client import Client
@@ -71,11 +71,13 @@ class Controls:
         """Close the circuit breaker of ``"tool.op"`` by hand and forget what it counted.
 
         Raises:
-            OperationNotFoundError: the operation has no breaker.
+            ToolNotFoundError, OperationNotFoundError: nobody offers it.
+            InvalidInputError: the operation has no breaker.
         """
         if not self.request("reset_breaker", operation):
-            known = list(self.request("breakers"))
-            raise OperationNotFoundError(operation, "the list of circuit breakers", nearest(operation, known))
+            self.catalog.find(*split_spec(operation))
+            text = f"operation '{shorten(operation)}' has no circuit breaker; @operation(breaker=...) gives it one"
+            raise InvalidInputError(text)
 
 
 def _check_target(client: Client, target: str) -> None:

@@ -41,7 +41,9 @@ def seconds(value: Any, what: str = "timeout") -> float:
     5.0
     """
     if type(value) not in (int, float) or not 0 < value <= MAX_SECONDS:
-        raise InvalidTimeoutError(f"{what} must be a positive number of seconds, got {shorten(value)}")
+        shown = repr(shorten(value)) if isinstance(value, str) else shorten(value)
+        most = f"; at most {MAX_SECONDS:g}" if type(value) in (int, float) and value > MAX_SECONDS else ""
+        raise InvalidTimeoutError(f"{what} must be a positive number of seconds, got {shown}{most}")
     return float(value)
 
 

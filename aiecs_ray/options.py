@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from numbers import Real
 from typing import Any, Literal, TypeVar, get_args
 
 from aiecs_ray.breaker import parse_breaker
@@ -234,10 +235,11 @@ def seconds(name: str, value: object, *, zero: bool = False) -> float | None:
     """
     if value is None:
         return None
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        low_enough = value <= MAX_SECONDS  # False for NaN
-        if low_enough and (value > 0 or (zero and value == 0)):
-            return float(value)
+    if isinstance(value, Real) and not isinstance(value, bool):
+        number = float(value)
+        low_enough = number <= MAX_SECONDS  # False for NaN
+        if low_enough and (number > 0 or (zero and number == 0)):
+            return number
     least = "at least 0" if zero else "above 0"
     raise InvalidToolError(f"{name} is {shorten(value)}, expected seconds {least} and at most {MAX_SECONDS:g}")
 

@@ -31,7 +31,7 @@ from aiecs_ray.errors import (
     RuntimeUnavailableError,
 )
 from aiecs_ray.logs import use_settings
-from aiecs_ray.messages import PROTOCOL, RunRequest
+from aiecs_ray.messages import PROTOCOL
 from aiecs_ray.metrics import RayMetrics
 from aiecs_ray.outstanding import Outstanding
 from aiecs_ray.packing import Packed
@@ -166,6 +166,12 @@ _HEAD = "node:__internal_head__"
 """The resource that Ray gives to the head node only."""
 
 
+_ABOUT_A_RUN = frozenset(
+    {"cancel", "digest", "events", "index_of", "release", "remake", "result_of", "results", "status", "wait"}
+)
+"""Methods of the coordinator whose first argument is the id of a run."""
+
+
 class RayLink:
     """The client's way to the shared actors."""
 
@@ -177,6 +183,7 @@ class RayLink:
         self._lock = threading.Lock()
         self._closed = False
         self._outstanding = Outstanding()
+        self._incarnation = ""
         cluster.on_lost = self._lost
 
     def _lost(self, reason: str) -> None:
@@ -188,14 +195,27 @@ class RayLink:
         if (refused := self._outstanding.refused()) is not None:
             return refused
         asked = getattr(self._coordinator, method).remote(*args).future()
-        return self._outstanding.answer_to(asked, lambda error: _own_error(error, args))
+        answer = self._outstanding.answer_to(asked, lambda error: _own_error(error, self._run_named(method, args)))
+        if method == "hello":
+            answer.add_done_callback(self._note_incarnation)
+        return answer
+
+    def _note_incarnation(self, greeted: concurrent.futures.Future[Any]) -> None:
+        if not greeted.cancelled() and greeted.exception() is None:
+            self._incarnation = greeted.result()["incarnation"]
+
+    def _run_named(self, method: str, args: tuple[Any, ...]) -> str | None:
+        """Return the id of the run that a request is about, None where it is about none."""
+        if method in _ABOUT_A_RUN:
+            return str(args[0])
+        return f"{self._incarnation}-{args[0].token}" if method in ("submit", "execute") else None
 
     def cache_request(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
         """Call a method of the cache."""
         if (refused := self._outstanding.refused()) is not None:
             return refused
         asked = getattr(self._cache, method).remote(*args).future()
-        return self._outstanding.answer_to(asked, lambda error: _own_error(error, args))
+        return self._outstanding.answer_to(asked, lambda error: _own_error(error, None, "cache"))
 
     def history_request(self, method: str, *args: Any) -> concurrent.futures.Future[Any]:
         """Call a method of the history."""
@@ -242,15 +262,13 @@ def _fetch_or_error(reference: RayRef) -> Packed | Exception:
         return error
 
 
-def _own_error(error: BaseException, args: tuple[Any, ...]) -> BaseException:
+def _own_error(error: BaseException, run_id: str | None, who: str = "coordinator") -> BaseException:
     if isinstance(error, ray.exceptions.RayTaskError) and isinstance(error.cause, AiecsError):
         return error.cause
     if isinstance(error, ray.exceptions.RayActorError | ray.exceptions.OwnerDiedError):
-        if args and isinstance(args[0], str):
-            return RunLostError(args[0])
-        if args and isinstance(args[0], RunRequest):
-            return RunLostError(args[0].token)
-        return RuntimeUnavailableError(f"the coordinator does not answer: {cause_of_death(error)}")
+        if run_id is not None:
+            return RunLostError(run_id)
+        return RuntimeUnavailableError(f"the {who} does not answer: {cause_of_death(error)}")
     return error
 
 

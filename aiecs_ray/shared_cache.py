@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import threading
@@ -102,6 +103,9 @@ class SharedCache:
             # Waits: what is large must have been copied before this process may end.
             self._runtime.cache_request("put_many", [entry])
         except AiecsError as error:
+            with contextlib.suppress(AiecsError):
+                # What stood there is out of date.
+                self.delete(key)
             return self._refuse(text_of(error))
         return True
 

@@ -11,6 +11,7 @@ from aiecs_ray import Registry, Runtime, connect, operation
 from aiecs_ray.errors import (
     BusyError,
     CircuitOpenError,
+    InvalidInputError,
     InvalidToolError,
     OperationFailedError,
     OperationNotFoundError,
@@ -270,8 +271,10 @@ def test_it_can_be_closed_by_hand(service: Runtime, ledger: Ledger, failure: Fai
 
 
 def test_only_what_has_a_breaker_can_be_reset(service: Runtime) -> None:
-    with pytest.raises(OperationNotFoundError, match=r"service\.long"):
+    with pytest.raises(OperationNotFoundError, match="long"):
         service.reset_breaker("service.lng")
+    with pytest.raises(InvalidInputError, match="has no circuit breaker"):
+        service.reset_breaker("service.bare")
 
 
 def test_the_state_of_every_breaker_can_be_asked_for(service: Runtime, ledger: Ledger, failure: Failure) -> None:

@@ -244,6 +244,16 @@ def test_a_refresh_that_stores_nothing_takes_the_old_entry_away(rt: Runtime, led
     assert ran == [1, 1, 2, 3]
 
 
+def test_a_step_after_a_refresh_reads_what_the_refresh_made(rt: Runtime, ledger: Ledger, user: str) -> None:
+    rt.register(Survey)
+    read = op("survey.measure", ledger=ledger.path, gate=0)
+    before = rt.run([read], user_id=user)
+
+    results = rt.run([read | {"cache": "refresh"}, read, read], user_id=user)
+
+    assert [result.result for result in [*before, *results]] == [1, 2, 2, 2]
+
+
 # --- invalidating what is under way ----------------------------------------------------------------------------------
 
 

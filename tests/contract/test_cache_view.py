@@ -132,7 +132,7 @@ def test_a_ttl_function_that_fails_is_told(library: Runtime, ledger: Ledger, use
 
     completed = next(event.data for event in run.events() if event.kind == "step_completed")
 
-    assert "ttl function failed" in completed["uncacheable"]
+    assert "ttl function returned no number of seconds, but a value of type str" in completed["uncacheable"]
 
 
 # --- explain ---------------------------------------------------------------------------------------------------------
