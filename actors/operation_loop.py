@@ -25,7 +25,7 @@ class OperationLoop:
     def __init__(self, running: Callable[[], Sequence[str]]) -> None:
         self._loop = asyncio.new_event_loop()
         self._lock = threading.Lock()
-        self._closed = False
+        self._closed = self._over = False
         threading.Thread(target=self._run, name="operations", daemon=True).start()
         watch_loop(self._loop, running)
 
@@ -51,6 +51,7 @@ class OperationLoop:
             task.cancel()
         if others:
             await asyncio.wait(others)
+        self._over = True
         asyncio.get_running_loop().stop()
 
     def _run(self) -> None:
@@ -60,6 +61,8 @@ class OperationLoop:
             except (SystemExit, KeyboardInterrupt):
                 # asyncio throws these out of the loop, besides to who awaits the task: that one ends its step.
                 continue
-            break
+            if self._over:
+                break
+            # A body stopped it, which is not its to do: the others go on.
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()

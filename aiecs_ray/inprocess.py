@@ -24,7 +24,7 @@ from aiecs_ray.backend import HistoryGone
 from aiecs_ray.errors import HistoryError, InvalidInputError, RuntimeUnavailableError
 from aiecs_ray.local_replica import LocalRef, LocalReplica, Worker
 from aiecs_ray.options import ASYNC_CONCURRENCY
-from aiecs_ray.outstanding import Outstanding
+from aiecs_ray.outstanding import CLOSED, Outstanding
 from aiecs_ray.scaling import calls_at_once
 
 if TYPE_CHECKING:
@@ -270,4 +270,4 @@ class _Inner:
 
 
 def _closed_error() -> RuntimeUnavailableError:
-    return RuntimeUnavailableError("the runtime was closed before the answer came")
+    return RuntimeUnavailableError(CLOSED)

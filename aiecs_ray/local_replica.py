@@ -65,7 +65,6 @@ class LocalReplica:
         self._threads = threads
         self._next = 0
         self._dead = asyncio.Event()
-        self._busy = 0
 
     async def start(self) -> ErrorInfo | None:
         """Build the tool."""
@@ -91,13 +90,9 @@ class LocalReplica:
                 _call_soon(loop, arrived.put_nowait, [_with_reference(one, larges) for one in delivery.outcomes])
             _call_soon(loop, arrived.put_nowait, None)
 
-        self._busy += 1
         self._submit(run)
-        try:
-            while (outcomes := await self._unless_dead(loop.create_task(arrived.get()))) is not None:
-                yield outcomes
-        finally:
-            self._busy -= 1
+        while (outcomes := await self._unless_dead(loop.create_task(arrived.get()))) is not None:
+            yield outcomes
 
     async def status(self) -> Sequence[Running]:
         """Return what is running now."""
@@ -117,7 +112,7 @@ class LocalReplica:
             return
         self._dead.set()
         self._host.seal()
-        if self._busy:
+        if self._host.status():
             logger.warning(
                 "a running operation of %s cannot be stopped in this process; its thread is left", self._name
             )

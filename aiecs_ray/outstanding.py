@@ -6,8 +6,12 @@ import concurrent.futures
 import threading
 from typing import TYPE_CHECKING, Any
 
+from aiecs_ray.errors import RuntimeUnavailableError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+CLOSED = "the runtime was closed before the answer came"
 
 
 class Outstanding:
@@ -37,7 +41,8 @@ class Outstanding:
             if not self._take(answer):
                 return
             if done.cancelled():
-                answer.cancel()
+                # Whoever was to answer has ended; a future that is taken cannot be cancelled any more.
+                answer.set_exception(self._ended or RuntimeUnavailableError(CLOSED))
             elif (error := done.exception()) is not None:
                 answer.set_exception(translate(error))
             else:

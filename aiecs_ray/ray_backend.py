@@ -33,7 +33,7 @@ from aiecs_ray.errors import (
 from aiecs_ray.logs import use_settings
 from aiecs_ray.messages import PROTOCOL
 from aiecs_ray.metrics import RayMetrics
-from aiecs_ray.outstanding import Outstanding
+from aiecs_ray.outstanding import CLOSED, Outstanding
 from aiecs_ray.packing import Packed
 from aiecs_ray.ray_cluster import Cluster, join, upload
 from aiecs_ray.ray_replicas import RayBackend, RayHistoryLink, RayRef, cause_of_death, fetch_one, list_nodes
@@ -251,7 +251,7 @@ class RayLink:
             if self._closed:
                 return
             self._closed = True
-        self._outstanding.end(RuntimeUnavailableError("the runtime was closed before the answer came"))
+        self._outstanding.end(RuntimeUnavailableError(CLOSED))
         self._cluster.leave()
 
 

@@ -94,6 +94,20 @@ def test_a_body_that_exits_ends_itself_alone() -> None:
     loop.close()
 
 
+def test_a_body_that_stops_the_loop_stops_nobody_else() -> None:
+    loop = make()
+
+    async def stop() -> None:
+        asyncio.get_running_loop().stop()
+
+    stopped = loop.submit(stop())
+    assert stopped is not None
+    stopped.result(10)
+
+    assert run(loop).is_alive()
+    loop.close()
+
+
 def test_nothing_of_a_closed_loop_stays() -> None:
     before = set(threading.enumerate())
     loop = make()
