@@ -54,9 +54,10 @@ class Pool:
         self.window = settings.window
         self.places = int(options.get("concurrency") or ASYNC_CONCURRENCY)
         """Async operations that a replica runs at once."""
-        if spec.has_async:
-            self.window = calls_at_once(self.places)
-        self.side_by_side = spec.has_async or int(options.get("concurrency") or 1) > 1
+        self.at_once = 1 if spec.has_async else int(options.get("concurrency") or 1)
+        """Calls of sync operations that a replica runs at once, in threads."""
+        self.window = calls_at_once(self.places) if spec.has_async else settings.window + self.at_once - 1
+        self.side_by_side = spec.has_async or self.at_once > 1
         """A replica runs several calls at once."""
         self.most = 1 if options.get("stateful") else options.get("max_replicas")
         self.least = int(options.get("min_replicas") or 0)

@@ -163,7 +163,7 @@ class Pools:
             ticket = pool.queue.peek()
             suspect = pool.side_by_side and ticket.step in ticket.run.alone
             # What ended a process in company is tried by itself, so that a death has one cause.
-            if member.flights and (suspect or not self._may_go_ahead(pool, ticket)):
+            if member.flights and (suspect or not self._may_go_ahead(pool, member, ticket)):
                 return
             pool.queue.pop()
             if ticket.run.claim(ticket.step):
@@ -171,12 +171,13 @@ class Pools:
                 self._dispatch(pool, member, ticket)
         pool.blocked_since, pool.nested = None, False
 
-    def _may_go_ahead(self, pool: Pool, ticket: Ticket) -> bool:
+    def _may_go_ahead(self, pool: Pool, member: Member, ticket: Ticket) -> bool:
         """Whether a step may be sent behind others; if the call before it ended the process, its start is in doubt."""
         if not ticket.run.policy(ticket.step).idempotent:
             return False
-        # What has a rate is to start when it is sent; async operations do.
-        return pool.spec.has_async or not ticket.run.is_paced(ticket.step)
+        # What has a rate is to start when it is sent; what runs beside others does.
+        beside = pool.spec.has_async or len(member.flights) < pool.at_once
+        return beside or not ticket.run.is_paced(ticket.step)
 
     def _make_way(self, pool: Pool, ticket: Ticket) -> None:
         """Somebody comes whose turn is next: one replica gives back what it has not begun of others' work."""
@@ -202,7 +203,7 @@ class Pools:
             return None
         member = min(free, key=lambda one: len(one.flights))
         load = len(member.flights)
-        if load == 0 or (pool.spec.has_async and load < pool.window):
+        if load < pool.at_once or (pool.spec.has_async and load < pool.window):
             return member
         now = self._clock()
         quick = all(flight.is_over_soon(now) for flight in member.flights.values())
@@ -221,7 +222,7 @@ class Pools:
         expected = sum(pool.took.get(item.operation, math.inf) for item in work.items)
         flight = Flight(work, run, self._clock(), expected)
         member.flights[work.id] = flight
-        run.dispatched(steps, at_once=len(member.flights) == 1, to=member.place)
+        run.dispatched(steps, at_once=len(member.flights) <= pool.at_once, to=member.place)
         self._tasks.spawn(self._fly(pool, member, flight))
 
     def _companions(self, pool: Pool, member: Member, ticket: Ticket) -> list[int]:
@@ -231,7 +232,7 @@ class Pools:
             return []
         seconds = pool.took.get(policy.operation)
         queued = len(pool.queue) + 1
-        replicas = max(1, len(pool.members))
+        replicas = max(1, len(pool.members)) * pool.at_once
         if policy.is_async:
             size = pool.free_places(member)
         else:
@@ -258,7 +259,8 @@ class Pools:
         else:
             flight.pulse = loop.call_later(SLOW, self._watch.slow, flight)
         several = len(flight.work.items) > 1
-        ahead = sum(other.expected for other in member.flights.values() if other is not flight)
+        waits = len(member.flights) > pool.at_once
+        ahead = sum(other.expected for other in member.flights.values() if other is not flight) if waits else 0.0
         stream = flight.together or (several and flight.work.chain)
         if several and flight.work.chain:
             self._listen(member, flight, PATIENCE)

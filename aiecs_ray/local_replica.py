@@ -36,17 +36,25 @@ class Worker:
 
     def __init__(self, name: str) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._given = self._done = 0
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.thread.start()
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
+            self._done += 1
             # An idle thread would keep the inputs of its last job.
             del job
 
+    @property
+    def load(self) -> int:
+        """How many jobs it has."""
+        return self._given - self._done
+
     def submit(self, job: Callable[[], None]) -> None:
         """Run ``job`` after those before it."""
+        self._given += 1
         self._jobs.put(job)
 
     def end(self) -> None:
@@ -63,7 +71,6 @@ class LocalReplica:
         self._name = name
         self._workers: list[Worker] = []
         self._threads = threads
-        self._next = 0
         self._dead = asyncio.Event()
 
     async def start(self) -> ErrorInfo | None:
@@ -125,12 +132,11 @@ class LocalReplica:
         return Remains({key: Mark.STARTED if mark is Mark.PREPARING else mark for key, mark in marks.items()})
 
     def _submit(self, job: Callable[[], None]) -> None:
-        if len(self._workers) < self._threads:
-            self._workers.append(Worker(f"{self._name}-{len(self._workers)}"))
-            self._workers[-1].submit(job)
-            return
-        self._workers[self._next % self._threads].submit(job)
-        self._next += 1
+        free = min(self._workers, key=lambda worker: worker.load, default=None)
+        if free is None or (free.load and len(self._workers) < self._threads):
+            free = Worker(f"{self._name}-{len(self._workers)}")
+            self._workers.append(free)
+        free.submit(job)
 
     async def _unless_dead(self, awaited: asyncio.Future[Any]) -> Any:
         dead = asyncio.ensure_future(self._dead.wait())

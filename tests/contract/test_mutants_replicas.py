@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from aiecs_ray import operation
 from aiecs_ray.errors import InvalidOperationsError
 from tests.contract.probes import Gate, op, visit
 
@@ -72,3 +73,34 @@ def test_operations_in_a_circle_are_refused_at_once(rt: Runtime) -> None:
 
     with pytest.raises(InvalidOperationsError, match="circle"):
         rt.submit(circle, "parallel")
+
+
+class Lounge:
+    @operation
+    def visit(self, gate: int, text: str) -> str:
+        return visit(gate, text)
+
+
+def test_sync_operations_run_beside_each_other_as_the_tool_says(rt: Runtime, gate: Gate) -> None:
+    rt.register(Lounge, concurrency=3, max_replicas=1, num_cpus=0)
+    run = rt.submit([op("lounge.visit", gate=gate.port, text=str(n)) for n in range(3)], "parallel")
+
+    visitors = [gate.arrival() for _ in range(3)]
+
+    for visitor in visitors:
+        visitor.let_go()
+    assert [result.status for result in run.result()] == ["completed"] * 3
+
+
+def test_a_quick_operation_does_not_wait_for_a_slow_one_beside_it(rt: Runtime, gate: Gate) -> None:
+    rt.register(Lounge, concurrency=2, max_replicas=1, num_cpus=0)
+    run = rt.submit([op("lounge.visit", gate=gate.port, text="slow")])
+    slow = gate.arrival()
+
+    for n in range(4):
+        quick = rt.submit([op("lounge.visit", gate=gate.port, text=str(n))])
+        gate.arrival().let_go()
+        assert quick.result()[0].status == "completed"
+
+    slow.let_go()
+    assert run.result()[0].status == "completed"
