@@ -127,6 +127,17 @@ def test_the_time_that_a_result_says_is_that_of_its_entry(library: Runtime, ledg
     assert 50 < explained.entry["expires_in"] <= 60
 
 
+def test_the_counters_quote_no_result_and_no_key_of_a_parameter(library: Runtime, ledger: Ledger, user: str) -> None:
+    library.call("library.choose", {"ledger": ledger.path, "keep": "a secret of hers"}, user_id=user)
+    library.call("library.read", {"ledger": ledger.path, "what": {"ann@example.com": Opaque()}}, user_id=user)
+
+    told = str(library.cache.stats()["uncacheable"])
+
+    assert "Opaque" in told
+    assert "a secret of hers" not in told
+    assert "ann@example.com" not in told
+
+
 def test_a_ttl_function_that_fails_is_told(library: Runtime, ledger: Ledger, user: str) -> None:
     run = library.submit([op("library.choose", ledger=ledger.path, keep="no time")], user_id=user)
 

@@ -89,6 +89,14 @@ def test_what_cannot_be_stored_is_counted(utils: ExecutionUtils, key: str) -> No
     assert utils.lookup(key) == (False, None)
 
 
+def test_what_cannot_be_stored_takes_what_stood_there_away(utils: ExecutionUtils, key: str) -> None:
+    utils.add_to_cache(key, "old")
+
+    utils.add_to_cache(key, (n for n in range(3)))
+
+    assert utils.lookup(key) == (False, None)
+
+
 def test_no_entries_means_no_cache(rt: Runtime, key: str) -> None:
     off = ExecutionUtils(cache_size=0, runtime=rt)
 

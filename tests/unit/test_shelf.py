@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiecs_ray.actors.cache import Cache
-from aiecs_ray.actors.shelf import ABANDONED, FOLDER, Shelf
+from aiecs_ray.actors.shelf import _LENGTH, _MAGIC, ABANDONED, FOLDER, Shelf
 from aiecs_ray.backend import CacheEntry, KeyParts
 from aiecs_ray.config import Settings
 from aiecs_ray.packing import Packed, is_small, pack, to_payload, unpack
@@ -131,6 +132,31 @@ def test_a_damaged_file_is_ignored_and_counted(shelf: Shelf, tmp_path: Path, clo
     assert (value_of(other, "a"), value_of(other, "b")) == (None, "value")
     assert other.stats()["corrupted"] == 1
     assert len(files(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        b"[" * 100_000,
+        b'{"tags_of_entry":{},"tags":[],"expires":1' + b"0" * 400 + b',"made":1,"key":"k"}',
+        b"9" * 6000,
+    ],
+    ids=["nested without end", "a time without end", "a number without end"],
+)
+def test_a_file_that_was_made_to_harm_is_ignored_and_counted(
+    shelf: Shelf, tmp_path: Path, clock: Clock, about: bytes
+) -> None:
+    put(shelf, "b")
+    content = _MAGIC + len(about).to_bytes(_LENGTH, "big") + about
+    name = hashlib.sha256(content).hexdigest()
+    path = tmp_path / FOLDER / name[:2] / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+
+    other = again(tmp_path, clock)
+
+    assert value_of(other, "b") == "value"
+    assert other.stats()["corrupted"] == 1
 
 
 def test_a_file_that_vanishes_is_a_miss(shelf: Shelf, tmp_path: Path) -> None:
