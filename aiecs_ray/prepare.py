@@ -119,6 +119,8 @@ class _Request:
         check_limits(options.limits.rate, options.limits.concurrency, options.limits.burst)
         if not (options.cache is None or isinstance(options.cache, bool) or options.cache in _CACHE_MODES):
             raise InvalidInputError(f"cache must be one of {', '.join(_CACHE_MODES)}, got {shorten(options.cache)}")
+        if not isinstance(options.context_results, list | tuple | None):
+            raise InvalidInputError(f"context_results is a list of results, got {shorten(options.context_results)}")
         steps = [self._step(operation, index) for index, operation in enumerate(self._operations)]
         self._check_edges(steps)
         request = RunRequest(

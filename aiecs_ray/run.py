@@ -190,8 +190,15 @@ class Run:
 
         A reader that is slower than the run misses the oldest events beyond ``event_limit`` and sees the gap in the
         numbers; it never slows the run.
+
+        Raises:
+            InvalidInputError: ``after`` is no number of an event, nor -1.
         """
-        number = after + 1
+        if type(after) is not int or after < -1:
+            raise InvalidInputError(f"after is the number of an event, or -1 for all, got {shorten(after)}")
+        return self._events(after + 1, follow=follow)
+
+    def _events(self, number: int, *, follow: bool) -> Iterator[Event]:
         while True:
             events, last = self._runtime.request("events", self.id, number, POLL if follow else 0.0)
             yield from events

@@ -462,3 +462,13 @@ def test_a_value_is_found_by_index_and_by_id(desk: Runtime) -> None:
     for unknown in ("third", "", 2, -1, True, None, 0.0):
         with pytest.raises(InvalidInputError, match="an index from 0 to 1 or the id of a step"):
             run.value(unknown)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("after", ["x", None, 1.5, True, -2], ids=str)
+def test_events_are_asked_for_by_their_number(desk: Runtime, after: Any) -> None:
+    run = desk.submit([op("desk.give")])
+
+    with pytest.raises(InvalidInputError, match="the number of an event"):
+        run.events(after)
+
+    assert next(iter(run.events())).number == 0

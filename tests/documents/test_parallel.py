@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from aiecs_ray import TaskStepResult
+from aiecs_ray.errors import InvalidInputError
 from tests.contract.probes import op
 
 if TYPE_CHECKING:
@@ -88,6 +89,12 @@ async def test_references_can_mean_the_results_of_the_call_before(executor: Oper
     )
 
     assert [result.result for result in results] == [11, 21]
+
+
+@pytest.mark.parametrize("earlier", [5, "ab", {0: 1}], ids=str)
+async def test_the_results_of_the_call_before_are_a_list(executor: OperationExecutor, earlier: Any) -> None:
+    with pytest.raises(InvalidInputError, match="context_results is a list of results"):
+        await executor.execute_parallel_operations([op("desk.give", value="$result[0]")], context_results=earlier)
 
 
 @pytest.mark.ray
