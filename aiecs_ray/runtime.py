@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from aiecs_ray.cache_view import CacheView
@@ -26,15 +27,12 @@ from aiecs_ray.streaming import check_map, stream_map
 from aiecs_ray.watching import run_prepared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from aiecs_ray.backend import Link
-    from aiecs_ray.config import Settings
     from aiecs_ray.definition import ToolDef
     from aiecs_ray.displays import Progress
     from aiecs_ray.messages import CacheMode, Mode
     from aiecs_ray.model import TaskStepResult
-    from aiecs_ray.registry import Registry
 
 
 class Runtime(Channel, Controls):
@@ -50,18 +48,20 @@ class Runtime(Channel, Controls):
     'Hello, Ada!'
     """
 
-    def __init__(
-        self,
-        link: Link,
-        settings: Settings,
-        *,
-        registry: Registry | None = None,
-        runtime_env: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(link, settings, registry=registry, runtime_env=runtime_env)
-        self.tools = Tools(self)
-        self.cache = CacheView(self)
-        self.history = HistoryView(self.history_request)
+    @cached_property
+    def tools(self) -> Tools:
+        """The tools of the cluster, to be walked and called by name."""
+        return Tools(self)
+
+    @cached_property
+    def cache(self) -> CacheView:
+        """What the cluster's cache holds, and what can be done about it."""
+        return CacheView(self)
+
+    @cached_property
+    def history(self) -> HistoryView:
+        """What is recorded of runs."""
+        return HistoryView(self.history_request)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else self.address

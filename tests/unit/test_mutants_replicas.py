@@ -13,7 +13,7 @@ from aiecs_ray.inprocess import InProcessBackend
 from aiecs_ray.messages import ErrorInfo, Outcome, Policy, RunRequest, Step, ToolSpec
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from aiecs_ray.messages import Work
 
@@ -44,6 +44,9 @@ class Mortal:
         """There is nothing to end."""
 
     async def remains(self) -> Remains:
+        self._backend.while_ending()
+        for _ in range(20):
+            await asyncio.sleep(0)
         return Remains()
 
 
@@ -54,6 +57,7 @@ class Backend(InProcessBackend):
         self.lost: list[int] = []
         self.built: ErrorInfo | None = None
         self.made = 0
+        self.while_ending: Callable[[], object] = lambda: None
 
     def create(self, spec: ToolSpec) -> Any:  # noqa: ARG002  # all tools are alike
         self.made += 1
@@ -68,6 +72,7 @@ async def ended(backend: Backend, steps: int, **options: Any) -> list[str]:
     coordinator = Coordinator(
         backend, SETTINGS, incarnation="first", result_bytes=1000, random=lambda: 0.0, token=bytes
     )
+    backend.while_ending = coordinator._pools._scaler.soon
     await coordinator.hello("ann", None)
     request = RunRequest((Step(0, b""),) * steps, (POLICY,), token="1", mode="batch", client="ann")  # noqa: S106  # no secret
     async with asyncio.timeout(20):
@@ -98,4 +103,13 @@ async def test_a_constructor_that_failed_is_not_called_again_for_nobody() -> Non
     statuses = await ended(backend, 1, min_replicas=1)
 
     assert statuses == ["failed"]
+    assert backend.made == 1
+
+
+async def test_who_is_shut_down_makes_no_replicas() -> None:
+    backend = Backend()
+
+    statuses = await ended(backend, 1, min_replicas=1)
+
+    assert statuses == ["completed"]
     assert backend.made == 1

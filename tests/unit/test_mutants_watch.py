@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -75,6 +76,15 @@ async def test_a_call_that_waits_is_given_back_and_costs_no_neighbour(watch: Wat
 
     assert run.returned_steps == [2]
     assert not replica.killed
+
+
+async def test_a_call_that_waits_is_given_back_at_once(member: Member, run: Any) -> None:
+    patient = Watch(3600.0, lambda: 0.0, lambda *_: None)
+
+    async with asyncio.timeout(10):
+        await patient.end(member, member.flights[2], [2])
+
+    assert run.returned_steps == [2]
 
 
 async def test_a_body_that_does_not_listen_is_killed_and_what_waits_behind_it_is_given_back(
